@@ -1,0 +1,232 @@
+"""The command line: one thin command per verb, a skin over workflows.
+
+Exit codes: 0 all files ok; 1 refused or broken off, with one message; 2 the command's own words are off; 3 some files
+failed; 4 none succeeded; 130 stopped by the user.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import imagier
+
+if TYPE_CHECKING:
+    from imagier.collection import Collection
+    from imagier.workflows.run import Summary
+
+SOME_FAILED, NONE_SUCCEEDED, STOPPED = 3, 4, 130
+
+COLLECTION = click.argument("collection", type=click.Path(path_type=Path))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(imagier.__version__, prog_name="imagier")
+def main() -> None:
+    """Turn a folder of images into a sorted, measured, searchable collection.
+
+    \b
+    imagier run photos/ --into out/        embed, map, cluster, plot, report
+    imagier organise out/ --apply          lay the groups out in folders
+    """
+
+
+def verb(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A command whose errors are one message and an exit code."""
+
+    @functools.wraps(function)
+    def guarded(*args: Any, **kwargs: Any) -> None:
+        from imagier.types import ImagierError
+
+        try:
+            sys.exit(function(*args, **kwargs) or 0)
+        except ImagierError as error:
+            click.echo(f"imagier: {error}", err=True)
+            sys.exit(1)
+        except KeyboardInterrupt:
+            click.echo("imagier: stopped. What was done is kept; the same command goes on from here.", err=True)
+            sys.exit(STOPPED)
+
+    return main.command()(guarded)
+
+
+@verb
+@click.argument("sources", nargs=-1)
+@click.option("--into", required=True, metavar="DIR", help="The collection's folder; made when it is not there.")
+@click.option("--pipeline", metavar="FILE", help="A YAML pipeline instead of the default one.")
+@click.option("--set", "settings", multiple=True, metavar="STEP.SETTING=VALUE", help="Change one setting; repeatable.")
+@click.option("--like", metavar="COLLECTION", help="Place the images in the map and groups that this one fitted.")
+@click.option("--forget", multiple=True, metavar="SOURCE", help="A source whose images are to leave; repeatable.")
+@click.option("--json", "json_path", metavar="FILE", help="Write the result for 3-D viewers there too.")
+@click.option("--report/--no-report", default=True, help="Write plots and report.html (the default) or not.")
+@click.option("--threads", type=click.IntRange(1), help="Workers that read and embed; if not given, the cores.")
+@click.option("--quiet", is_flag=True, help="No progress, only the outcome.")
+def run(
+    sources: tuple[str, ...],
+    into: str,
+    pipeline: str | None,
+    settings: tuple[str, ...],
+    like: str | None,
+    forget: tuple[str, ...],
+    json_path: str | None,
+    report: bool,
+    threads: int | None,
+    quiet: bool,
+) -> int:
+    """Turn SOURCES (folders, files, globs) into a collection, or bring one up to date.
+
+    Does only what is not done yet; can be stopped at any time and goes on. Without SOURCES: those of the last time.
+    """
+    from imagier.pipeline import parse_setting
+    from imagier.workflows.run import last_run
+    from imagier.workflows.run import run as work
+
+    collection = work(
+        sources,
+        into=into,
+        pipeline=pipeline,
+        settings=dict(parse_setting(each) for each in settings),
+        like=like,
+        forget=forget,
+        json=json_path,
+        report=report,
+        threads=threads,
+        progress=not quiet,
+    )
+    summary = last_run(collection)
+    _tell(collection, summary, json_path)
+    if summary.failed:
+        return SOME_FAILED if summary.ok else NONE_SUCCEEDED
+    return 0 if summary.ok else NONE_SUCCEEDED
+
+
+def _tell(collection: Collection, summary: Summary, json_path: str | None) -> None:
+    others = f" ({summary.skipped} others are no images by their names)" if summary.skipped else ""
+    click.echo(f"{summary.files} files: {summary.ok} ok, {summary.failed} failed{others}")
+    parts = [f"{getattr(summary, word)} {word}" for word in ("new", "changed", "moved", "removed")]
+    click.echo(f"  {', '.join(parts)}; {summary.decoded} decoded in {summary.seconds['pass']:.1f} s")
+    work = [f"{name} {count}" if count else f"{name} –" for name, count in summary.steps.items()]
+    click.echo(f"  items worked on: {', '.join(work)} (of {summary.items}; – means nothing to do)")
+    for name, receipt in collection.receipts().items():
+        if verdict := receipt.facts.get("verdict"):
+            groups, noise = len(receipt.facts["groups"]), receipt.facts.get("noise") or 0
+            click.echo(f"{name}: {groups} groups, {noise:.0%} noise. {verdict['text']}")
+        if far := receipt.facts.get("far"):
+            click.echo(f"{name}: {far} items lie far from everything known")
+    if summary.failed:
+        click.echo(f"why files failed: imagier show {_short(collection.folder)} --failed")
+    made = [name for name in ("report.html", "plots") if (collection.folder / name).exists()]
+    written = [_short(collection.folder / name) for name in made] + ([json_path] if json_path else [])
+    click.echo(f"results: {', '.join(written) or _short(collection.folder)}")
+
+
+def _short(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+@verb
+@COLLECTION
+@click.option("--failed", is_flag=True, help="The files that failed, by path, with the reason.")
+def show(collection: Path, failed: bool) -> None:
+    """Show what a COLLECTION holds."""
+    from imagier.collection import Collection
+
+    opened = Collection.open(collection)
+    files = opened.files().to_pylist()
+    bad = [row for row in files if row["outcome"] == "failed"]
+    if failed:
+        for row in bad:
+            click.echo(f"{row['path']}: {row['reason']}")
+        click.echo(f"{len(bad)} of {len(files)} files failed", err=True)
+        return
+    click.echo(f"{len(opened)} items of {len(files)} files ({len(bad)} failed)")
+    click.echo("sources: " + ", ".join(opened.absolute(source) for source in opened.state.sources))
+    click.echo("columns: " + ", ".join(opened.columns))
+    for name, receipt in opened.receipts().items():
+        click.echo(f"{name}: {receipt.stage} {receipt.settings}, {receipt.seconds:.1f} s, {receipt.made}")
+        for group in receipt.facts.get("groups", []):
+            if isinstance(group, dict):
+                click.echo(
+                    f"  group {group['group']}: {group['size']} items, cohesion {group['cohesion']:.2f}, "
+                    f"quality {group['quality']}"
+                )
+
+
+@verb
+@COLLECTION
+@click.option("--by", default="group", show_default=True, metavar="COLUMN[,COLUMN]", help="What names the folders.")
+@click.option("--to", metavar="DIR", type=click.Path(path_type=Path), help="Where to [COLLECTION/organised].")
+@click.option(
+    "--how",
+    type=click.Choice(["copy", "hardlink", "symlink", "move"]),
+    default="copy",
+    show_default=True,
+    help="Originals are touched by move alone.",
+)
+@click.option("--plan", "act", flag_value="plan", default=True, help="Write the plan and stop there (the default).")
+@click.option("--apply", "act", flag_value="apply", help="Do it.")
+@click.option("--undo", "act", flag_value="undo", help="Put everything back as it was.")
+def organise(collection: Path, by: str, to: Path | None, how: str, act: str) -> int:
+    """Lay a COLLECTION out in folders, a folder per group or any other column."""
+    from imagier.workflows.organise import organise as work
+
+    outcome = work(collection, by=by, to=to, how=how, act=act, progress=True)
+    for line in outcome.lines:
+        click.echo(line)
+    return SOME_FAILED if outcome.problems else 0
+
+
+@verb
+@COLLECTION
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--to", type=click.Choice(["json", "parquet", "csv"]), required=True, help="The format.")
+def export(collection: Path, to: str, file: Path) -> None:
+    """Write a COLLECTION's table to FILE: json for 3-D viewers, parquet or csv with every column."""
+    from imagier.collection import Collection
+    from imagier.outputs.tables import export as work
+
+    work(Collection.open(collection), to, file)  # type: ignore[arg-type]
+    click.echo(str(file))
+
+
+@verb
+@COLLECTION
+def report(collection: Path) -> None:
+    """Write a COLLECTION's plots and report.html again."""
+    from imagier.collection import Collection
+    from imagier.workflows.run import publish
+
+    for path in publish(Collection.open(collection)):
+        click.echo(_short(path))
+
+
+@verb
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--per-kind", type=click.IntRange(1), default=24, show_default=True, help="Images of each kind.")
+@click.option("--seed", type=int, default=0, show_default=True, help="The same seed draws the same images.")
+def samples(folder: Path, per_kind: int, seed: int) -> None:
+    """Draw demo images with their exact truth into FOLDER: micrographs, parts, gels, skin, surfaces."""
+    from imagier.samples import write
+
+    click.echo(f"images: {write(folder, per_kind=per_kind, seed=seed) / 'images'}")
+
+
+@verb
+def doctor() -> None:
+    """Tell what is installed, what is missing, and what this machine can do."""
+    from imagier.workflows.doctor import examine
+
+    for line in examine():
+        click.echo(line)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,424 @@
+"""How a pass is mapped over files: local threads, with what is in hand noted on disk.
+
+A pass is the row steps joined: a file is read, hashed and decoded once, its pixels go from step to step in memory, and
+only columns come out. Threads serve, because decoding, resizing and inference all leave Python's lock.
+
+A file in hand when the process died is a suspect. The next run puts suspects one by one through a child process: one
+that kills the child too has killed twice, and is `failed`; nobody else's stop or crash can make it so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+
+from imagier import images
+from imagier.collection import ITEMS, write_whole
+from imagier.pipeline import Bound, Named, Pipeline
+from imagier.sources import root
+from imagier.types import Apply, Columns, Image, ImageError, SourceError
+
+CHUNK = 16
+"""Files that a worker takes in hand at once."""
+BUDGET = 96 * 2**20
+"""Bytes of decoded pixels that a worker gathers before it puts them through the steps."""
+BIG = 25_000_000
+"""Pixels above which one image at a time is decoded, however many workers there are."""
+THUMBNAIL = 160
+"""Long side of a thumbnail, in pixels."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """A file to put through the pass."""
+
+    path: str
+    source: str
+    name: str
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of a file."""
+
+    work: Work
+    hash: str | None
+    outcome: str
+    """ok; failed; known (its content is in the table already); twin (the same content is in another worker's hand)."""
+    reason: str | None = None
+    pages: int = 0
+    items: pa.Table | None = None
+
+
+class Pass:
+    """The row steps joined into one function on files. `load` of each step is called once."""
+
+    def __init__(self, steps: Sequence[Bound]) -> None:
+        self.steps = list(steps)
+        self.schema = pa.schema([*ITEMS, *(column for step in steps for column in step.writes)])
+        cuts = any("parent" in step.step.passes for step in steps)
+        sides = [step.step.pixels for step in steps]
+        # What is cut out of an image is smaller than the image: only full size serves every region.
+        self.short_side = None if cuts or None in sides else max([THUMBNAIL, *(side or 0 for side in sides)])
+        self._big = threading.Lock()
+
+    @cached_property
+    def _applies(self) -> list[Apply]:
+        return [step.step.load() for step in self.steps]
+
+    def load(self) -> None:
+        """Load what is heavy now, in this thread, so that workers do not each begin to."""
+        _ = self._applies
+
+    def pages(self, data: bytes, content: str) -> Iterator[Columns]:
+        """One file's pages, a row each: the columns of ITEMS, and `image`. Raises ImageError."""
+        head = images.header(data)
+        for page in range(head.pages):
+            if head.width * head.height > BIG:
+                with self._big:
+                    yield self._page(data, content, page, head.pages)
+            else:
+                yield self._page(data, content, page, head.pages)
+
+    def _page(self, data: bytes, content: str, page: int, pages: int) -> Columns:
+        try:
+            decoded = images.decode(data, page=page, short_side=self.short_side)
+        except ImageError as error:
+            raise ImageError(f"page {page + 1} of {pages}: {error}" if pages > 1 else str(error)) from error
+        row = _pictured(decoded.image, decoded.black, decoded.white)
+        return row | {
+            "id": content if pages == 1 else f"{content}-{page + 1}",
+            "file": content,
+            "page": page,
+            "parent": None,
+            "box": None,
+            "width": decoded.width,
+            "height": decoded.height,
+            "depth": str(decoded.image.dtype),
+        }
+
+    def rows(self, rows: Sequence[Columns]) -> pa.Table:
+        """Put rows of `pages` through all steps: a row per item, with every column that is kept."""
+        frame: Columns = {name: [row[name] for row in rows] for name in rows[0]}
+        ended: list[Columns] = []
+        for bound, apply in zip(self.steps, self._applies, strict=True):
+            out = apply({name: frame[name] for name in bound.step.reads})
+            if "parent" in bound.step.passes:
+                ended.append(frame)
+                frame = _regions(frame, out, bound.key)
+            named = {bound.prefix + c if c in bound.step.writes.names else c: values for c, values in out.items()}
+            frame = frame | {name: values for name, values in named.items() if name not in ("parent", "box")}
+        return pa.concat_tables(_table(each, self.schema) for each in [*ended, frame])
+
+
+def arrow(values: Any, field: pa.Field) -> pa.Array:
+    """n values (a list with None for null, an (n,) or (n, d) array, masked where null) as an Arrow array of `field`."""
+    if isinstance(values, np.ma.MaskedArray):
+        values = [None if hidden else value for value, hidden in zip(values, np.ma.getmaskarray(values), strict=True)]
+    if isinstance(values, np.ndarray) and values.ndim == 2:
+        flat = pa.array(np.ascontiguousarray(values).reshape(-1), field.type.value_type)
+        return pa.FixedSizeListArray.from_arrays(flat, field.type.list_size).cast(field.type)
+    return pa.array(values, field.type)
+
+
+def _pictured(image: Image, black: float, white: float) -> Columns:
+    """The columns that follow from pixels alone."""
+    image8 = images.to_uint8(image, black, white)
+    return {
+        "image": image,
+        "black": black,
+        "white": white,
+        "thumbnail": images.thumbnail(image8, THUMBNAIL),
+        "phash": images.perceptual_hash(image8),
+    }
+
+
+def _regions(frame: Columns, out: Columns, key: str) -> Columns:
+    """The rows that a step cut out of the rows it was given: `parent` says of which row, `box` where."""
+    parents = [int(at) for at in out["parent"]]
+    made: list[Columns] = []
+    for at, box, image in zip(parents, out["box"], out["image"], strict=True):
+        row = {name: values[at] for name, values in frame.items()}
+        edges = [float(edge) for edge in box]
+        ident = hashlib.sha256(json.dumps([row["id"], edges, key]).encode()).hexdigest()
+        made.append(
+            row | _pictured(image, row["black"], row["white"]) | {"id": ident, "parent": row["id"], "box": edges}
+        )
+    return {name: [row[name] for row in made] for name in frame}
+
+
+def _table(frame: Columns, schema: pa.Schema) -> pa.Table:
+    n = len(frame["id"])
+    return pa.table([arrow(frame.get(field.name, [None] * n), field) for field in schema], schema)
+
+
+# ---------------------------------------------------------------- one worker
+
+
+class Worker:
+    """Puts files through a pass. One serves many threads: what they share is which contents are taken."""
+
+    def __init__(self, joined: Pass, known: dict[str, int]) -> None:
+        self.joined = joined
+        self.known = known
+        """Content hash -> pages, of what the items table holds already."""
+        self.stop = threading.Event()
+        self._taken: set[str] = set()
+        self._lock = threading.Lock()
+
+    def process(self, works: Sequence[Work]) -> list[Done]:
+        """Files in, outcomes out. Raises SourceError when a whole source has gone."""
+        done: list[Done] = []
+        open_files: dict[str, Done] = {}
+        tables: dict[str, list[pa.Table]] = {}
+        rows: list[Columns] = []
+
+        def flush() -> None:
+            for content, result in self._through(rows).items():
+                if isinstance(result, str):
+                    open_files[content] = replace(open_files[content], outcome="failed", reason=result)
+                else:
+                    tables[content].append(result)
+            rows.clear()
+
+        for work in works:
+            if self.stop.is_set():
+                break
+            begun = self._begin(work)
+            if isinstance(begun, Done):
+                done.append(begun)
+                continue
+            data, content = begun
+            open_files[content], tables[content] = Done(work, content, "ok"), []
+            pages = 0
+            try:
+                for row in self.joined.pages(data, content):
+                    pages += 1
+                    rows.append(row)
+                    if sum(each["image"].nbytes for each in rows) > BUDGET:
+                        flush()
+                open_files[content] = replace(open_files[content], pages=pages)
+            except ImageError as error:
+                rows[:] = [row for row in rows if row["file"] != content]
+                open_files[content] = replace(open_files[content], outcome="failed", reason=str(error), pages=pages)
+        flush()
+        for content, each in open_files.items():
+            whole = each.outcome == "ok"
+            done.append(replace(each, items=pa.concat_tables(tables[content]) if whole else None))
+        return done
+
+    def _begin(self, work: Work) -> Done | tuple[bytes, str]:
+        """Read and hash a file; a Done where that is all there is to do."""
+        try:
+            data = Path(work.path).read_bytes()
+        except FileNotFoundError:
+            if not os.path.lexists(root(work.source)):
+                raise SourceError(f"{work.source} vanished while it was being read") from None
+            return Done(work, None, "failed", "vanished before it was read")
+        except OSError as error:
+            return Done(work, None, "failed", f"cannot be read: {error.strerror or error}")
+        content = images.content_hash(data)
+        if content in self.known:
+            return Done(work, content, "known", pages=self.known[content])
+        with self._lock:
+            if content in self._taken:
+                return Done(work, content, "twin")
+            self._taken.add(content)
+        return data, content
+
+    def _through(self, rows: Sequence[Columns]) -> dict[str, pa.Table | str]:
+        """Items by file; a batch that raises is run again a file at a time, so that one bad image fails alone."""
+        if not rows:
+            return {}
+        by_file: dict[str, list[Columns]] = {}
+        for row in rows:
+            by_file.setdefault(row["file"], []).append(row)
+        try:
+            table = self.joined.rows(rows)
+        except Exception as error:  # noqa: BLE001 - a stage is anybody's code: what it raises is that file's reason
+            if len(by_file) > 1:
+                return {file: self._through(own)[file] for file, own in by_file.items()}
+            return {rows[0]["file"]: f"{type(error).__name__}: {error}"}
+        if len(by_file) == 1:
+            return {rows[0]["file"]: table}
+        return {file: table.filter(pa.compute.equal(table["file"], file)) for file in by_file}
+
+
+# ---------------------------------------------------------------- in hand
+
+
+class Hand:
+    """What is in hand, noted in the collection's folder while it is."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "in_hand"
+
+    def take(self, slot: int, works: Sequence[Work]) -> None:
+        """Note that a worker has these files."""
+        write_whole(self.folder / f"{slot}.json", json.dumps([work.path for work in works]).encode())
+
+    def release(self, slot: int) -> None:
+        """Note that it lives and has them no more."""
+        (self.folder / f"{slot}.json").unlink(missing_ok=True)
+
+    def suspects(self) -> set[str]:
+        """Paths that were in hand when an earlier process died. Kept until `acquit`, whatever happens meanwhile."""
+        notes = sorted(self.folder.glob("*.json"))
+        paths = {path for note in notes for path in json.loads(note.read_bytes())}
+        if paths:
+            write_whole(self.folder / "suspects.json", json.dumps(sorted(paths)).encode())
+        for note in notes:
+            if note.name != "suspects.json":
+                note.unlink()
+        return paths
+
+    def acquit(self) -> None:
+        """All suspects have an outcome."""
+        (self.folder / "suspects.json").unlink(missing_ok=True)
+
+
+# ---------------------------------------------------------------- many workers
+
+
+def map_files(works: Sequence[Work], worker: Worker, folder: Path, *, threads: int) -> Iterator[list[Done]]:
+    """Put files through the worker's pass, several chunks at a time, and give their outcomes as they come.
+
+    What is not yet taken in hand when the caller leaves off stays undone. Memory holds 2 × threads chunks of results,
+    and a worker's BUDGET of pixels for each thread.
+    """
+    hand = Hand(folder)
+    suspects = hand.suspects()
+    if suspected := [work for work in works if work.path in suspects]:
+        yield from _one_by_one(suspected, worker)
+    hand.acquit()
+    works = [work for work in works if work.path not in suspects]
+    chunks = iter([works[at : at + CHUNK] for at in range(0, len(works), CHUNK)])
+    if works:
+        worker.joined.load()
+    slots = list(range(threads))
+
+    def task(chunk: Sequence[Work]) -> list[Done]:
+        slot = slots.pop()
+        hand.take(slot, chunk)
+        done = worker.process(chunk)
+        hand.release(slot)
+        slots.append(slot)
+        return done
+
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="pass")
+    waiting: set[Future[list[Done]]] = set()
+    try:
+        while True:
+            while len(waiting) < 2 * threads and (chunk := next(chunks, None)) is not None:
+                waiting.add(pool.submit(task, chunk))
+            if not waiting:
+                return
+            finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in finished:
+                yield future.result()
+    finally:
+        worker.stop.set()
+        pool.shutdown(wait=True, cancel_futures=True)
+        for slot in range(threads):
+            hand.release(slot)
+
+
+def _one_by_one(works: Sequence[Work], worker: Worker) -> Iterator[list[Done]]:
+    child = Child(worker)
+    try:
+        for work in works:
+            yield [child.process(work)]
+    finally:
+        child.close()
+
+
+class Child:
+    """A process that takes suspects one by one, so that it dies in our stead."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def process(self, work: Work) -> Done:
+        """The file's outcome; `failed` where the child died over it."""
+        if self._process is None:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "imagier.execute"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            )
+            named = [Named(s.stage.name, s.settings, s.name).written for s in self.worker.joined.steps]
+            self._send({"steps": named, "known": self.worker.known})
+        assert self._process.stdout is not None
+        try:
+            self._send(asdict(work))
+            answer = _receive(self._process.stdout)
+        except (BrokenPipeError, EOFError):
+            code = self._process.wait()
+            self._process = None
+            how = f"signal {-code}" if code < 0 else f"exit code {code}"
+            return Done(work, None, "failed", f"the program died twice while it had this file in hand ({how})")
+        head, body = answer
+        items = pa.ipc.open_stream(body).read_all() if body else None
+        return Done(**{**head, "work": work, "items": items})
+
+    def close(self) -> None:
+        """End the child."""
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+            self._process.wait()
+
+    def _send(self, message: dict[str, Any]) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(message).encode() + b"\n")
+        self._process.stdin.flush()
+
+
+def _receive(pipe: IO[bytes]) -> tuple[dict[str, Any], bytes]:
+    sizes = pipe.read(16)
+    if len(sizes) < 16:
+        raise EOFError
+    head, body = struct.unpack(">QQ", sizes)
+    text, data = pipe.read(head), pipe.read(body)
+    if len(text) < head or len(data) < body:
+        raise EOFError
+    return json.loads(text), data
+
+
+def _be_child() -> None:
+    """The child's loop: a JSON line per file in, outcome and items out. Ends when the parent does."""
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever a stage prints must not fall into the answers
+    first = json.loads(sys.stdin.buffer.readline())
+    steps = Pipeline(tuple(Named(**step) for step in first["steps"])).bind()
+    worker = Worker(Pass(steps), first["known"])
+    for line in sys.stdin.buffer:
+        (done,) = worker.process([Work(**json.loads(line))])
+        body = b""
+        if done.items is not None:
+            sink = pa.BufferOutputStream()
+            with pa.ipc.new_stream(sink, done.items.schema) as stream:
+                stream.write_table(done.items)
+            body = sink.getvalue().to_pybytes()
+        head = json.dumps({"hash": done.hash, "outcome": done.outcome, "reason": done.reason, "pages": done.pages})
+        out.write(struct.pack(">QQ", len(head.encode()), len(body)) + head.encode() + body)
+        out.flush()
+
+
+if __name__ == "__main__":
+    _be_child()

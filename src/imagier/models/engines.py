@@ -1,0 +1,139 @@
+"""Engines: what runs an ONNX file. One function on arrays, whichever engine is behind it.
+
+OpenVINO is the CPU's fastest; ONNX Runtime is there where OpenVINO is not. Both are held to the same numbers by a test.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from imagier.types import SettingError
+
+Run = Callable[[np.ndarray], dict[str, np.ndarray]]
+"""(n, ...) float32 in, output name -> (n, ...) float32 out. May be called from several threads at once."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """What a network takes and gives: name -> shape, None where a dimension is free."""
+
+    inputs: dict[str, tuple[int | None, ...]]
+    outputs: dict[str, tuple[int | None, ...]]
+
+
+def pick(engine: str = "auto") -> str:
+    """The engine to use: the one named, or for "auto" the first that is installed. Raises SettingError for none."""
+    if engine == "auto":
+        for name in ENGINES:
+            if importlib.util.find_spec(name):
+                return name
+        raise SettingError(f"no engine is installed that runs ONNX files: pip install {' or '.join(ENGINES)}")
+    if not importlib.util.find_spec(engine):
+        raise SettingError(f"the engine {engine!r} is not installed: pip install {engine}")
+    return engine
+
+
+def ports(path: Path, engine: str) -> Ports:
+    """What the network in an ONNX file takes and gives. Raises SettingError for a file that is none."""
+    return ENGINES[engine][0](path)
+
+
+def load(path: Path, engine: str, threads: int | None = None) -> Run:
+    """The network in an ONNX file, ready to run in float32 on its only input.
+
+    `threads`: at most so many for one call; None leaves it to the engine. Raises SettingError for a file that is none.
+    """
+    return ENGINES[engine][1](path, threads)
+
+
+def _openvino_model(path: Path):  # type: ignore[no-untyped-def]
+    import openvino
+
+    try:
+        return openvino.Core().read_model(path)
+    except RuntimeError as error:
+        why = str(error).strip().splitlines()[-1]
+        raise SettingError(f"{path} is no ONNX file that OpenVINO reads: {why}") from error
+
+
+def _openvino_ports(path: Path) -> Ports:
+    model = _openvino_model(path)
+
+    def shapes(nodes: list) -> dict[str, tuple[int | None, ...]]:  # type: ignore[type-arg]
+        return {
+            node.get_any_name(): tuple(d.get_length() if d.is_static else None for d in node.get_partial_shape())
+            for node in nodes
+        }
+
+    return Ports(shapes(model.inputs), shapes(model.outputs))
+
+
+def _openvino_load(path: Path, threads: int | None) -> Run:
+    import openvino
+
+    model = _openvino_model(path)
+    (port,) = model.inputs
+    shape = port.get_partial_shape()
+    shape[0] = -1  # any number of images at once, whatever the file was exported with
+    model.reshape({port: shape})
+    config = {"INFERENCE_PRECISION_HINT": "f32"} | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
+    compiled = openvino.Core().compile_model(model, "CPU", config)
+    names = [node.get_any_name() for node in compiled.outputs]
+    local = threading.local()
+
+    def run(batch: np.ndarray) -> dict[str, np.ndarray]:
+        if not hasattr(local, "request"):
+            local.request = compiled.create_infer_request()  # a request serves one thread
+        result = local.request.infer({0: np.ascontiguousarray(batch, np.float32)})
+        return {name: np.array(result[at], np.float32) for at, name in enumerate(names)}
+
+    return run
+
+
+def _onnxruntime_session(path: Path, threads: int | None = None):  # type: ignore[no-untyped-def]
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads or 0
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise SettingError(f"{path} is no ONNX file that ONNX Runtime reads: {error}") from error
+
+
+def _onnxruntime_ports(path: Path) -> Ports:
+    session = _onnxruntime_session(path)
+
+    def shapes(nodes: list) -> dict[str, tuple[int | None, ...]]:  # type: ignore[type-arg]
+        return {node.name: tuple(d if isinstance(d, int) else None for d in node.shape) for node in nodes}
+
+    return Ports(shapes(session.get_inputs()), shapes(session.get_outputs()))
+
+
+def _onnxruntime_load(path: Path, threads: int | None) -> Run:
+    session = _onnxruntime_session(path, threads)
+    (port,) = session.get_inputs()
+    names = [node.name for node in session.get_outputs()]
+    single = isinstance(port.shape[0], int)
+
+    def run(batch: np.ndarray) -> dict[str, np.ndarray]:
+        batch = np.ascontiguousarray(batch, np.float32)
+        # A file exported for a fixed number of images takes just that: one by one is the only split that always fits.
+        parts = [batch[at : at + port.shape[0]] for at in range(0, len(batch), port.shape[0])] if single else [batch]
+        results = [session.run(names, {port.name: part}) for part in parts]
+        return {name: np.concatenate([r[at] for r in results]).astype(np.float32) for at, name in enumerate(names)}
+
+    return run
+
+
+ENGINES: dict[str, tuple[Callable[[Path], Ports], Callable[[Path, int | None], Run]]] = {
+    "openvino": (_openvino_ports, _openvino_load),
+    "onnxruntime": (_onnxruntime_ports, _onnxruntime_load),
+}

@@ -1,0 +1,243 @@
+"""Pipeline: an ordered list of named steps, written as YAML or Python, checked and bound before any work starts.
+
+    - embed: {encoder: classical}
+    - reduce: {method: pca}
+      as: pca
+    - cluster: {on: pca_components}
+
+A step is `{stage: settings}`, or the stage's name alone; `as` gives it a name of its own, which its columns bear as a
+prefix.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pyarrow as pa
+
+from imagier.collection import DERIVED, ITEMS
+from imagier.stages import find_stage
+from imagier.types import SettingError, Stage, Step, nearest
+
+INGEST = 1
+"""Raised when what the decoder, the thumbnail or the perceptual hash give changes: all images are then read again."""
+
+IMAGE_COLUMNS = ("id", "file", "page", "width", "height", "depth", "black", "white", "image")
+"""What a row step can read before any step has run."""
+
+PASSED = ("image", "black", "white", "regions", "parent", "box")
+"""What a row step can hand on to later ones without its being kept."""
+
+DEFAULT = """
+- embed: {encoder: classical}
+- reduce: {method: pca}
+  as: pca
+- reduce: {method: umap, on: pca_components}
+- cluster: {method: kmeans, on: pca_components}
+- duplicates
+"""
+
+
+@dataclass(frozen=True)
+class Named:
+    """A step as it is written: which stage, with which settings, under which name."""
+
+    stage: str
+    settings: Mapping[str, Any]
+    name: str
+
+    @property
+    def written(self) -> dict[str, Any]:
+        """The step in the words of a pipeline file, its name always given."""
+        return {"stage": self.stage, "settings": dict(self.settings), "name": self.name}
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A step whose settings were found good, with its key."""
+
+    name: str
+    stage: Stage
+    settings: dict[str, Any]
+    """All settings, defaults filled in."""
+    step: Step
+    key: str
+
+    @property
+    def prefix(self) -> str:
+        """What stands before the step's own column names in the collection."""
+        return "" if self.name == self.stage.name else f"{self.name}_"
+
+    @property
+    def writes(self) -> pa.Schema:
+        """The columns it keeps, under the names they have in the collection."""
+        return pa.schema([each.with_name(self.prefix + each.name) for each in self.step.writes])
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Steps in order."""
+
+    steps: tuple[Named, ...]
+
+    @classmethod
+    def of(cls, source: Pipeline | str | os.PathLike[str] | Sequence[Any] | None) -> Pipeline:
+        """A pipeline from a YAML file's path, from a list as YAML would give it, or the default one for None.
+
+        Raises SettingError for what is no pipeline.
+        """
+        if isinstance(source, Pipeline):
+            return source
+        if source is None:
+            return cls._parse(_yaml(DEFAULT, "the default pipeline"), "the default pipeline")
+        if isinstance(source, str | os.PathLike):
+            path = Path(source)
+            try:
+                text = path.read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise SettingError(f"the pipeline {path} cannot be read: {error}") from error
+            return cls._parse(_yaml(text, str(path)), str(path))
+        return cls._parse(list(source), "the pipeline")
+
+    @classmethod
+    def _parse(cls, raw: Any, where: str) -> Pipeline:
+        if not isinstance(raw, list) or not raw:
+            raise SettingError(f"{where} must be a list of steps, such as '- embed: {{encoder: classical}}'")
+        return cls(tuple(_parse_step(entry, f"{where}, step {at}") for at, entry in enumerate(raw, 1)))
+
+    def with_settings(self, settings: Mapping[str, Any]) -> Pipeline:
+        """The pipeline with `{"cluster.method": "dbscan"}` put in place. Raises SettingError for a step not in it."""
+        steps = {step.name: step for step in self.steps}
+        for path, value in settings.items():
+            name, _, setting = path.partition(".")
+            if not setting:
+                raise SettingError(f"{path!r} is no setting: write STEP.SETTING=VALUE, such as cluster.method=dbscan")
+            if name not in steps:
+                raise SettingError(nearest("step", name, steps))
+            old = steps[name]
+            steps[name] = Named(old.stage, {**old.settings, setting: value}, name)
+        return Pipeline(tuple(steps[step.name] for step in self.steps))
+
+    def bind(self) -> list[Bound]:
+        """Make every step, and check that each finds the columns it reads and none writes another's.
+
+        Raises SettingError before any work starts.
+        """
+        bound: list[Bound] = []
+        makers: dict[str, list[str]] = {name: ["ingest", str(INGEST)] for name in (*IMAGE_COLUMNS, *ITEMS.names)}
+        makers |= {name: [] for name in DERIVED.names}
+        kept: dict[str, str] = dict.fromkeys((*ITEMS.names, *DERIVED.names), "every collection")
+        seen_table = False
+        for named in self.steps:
+            stage = find_stage(named.stage)
+            settings = check_settings(stage, named.settings, named.name)
+            step = stage.make(**settings)
+            if named.name in {each.name for each in bound}:
+                raise SettingError(f"two steps are named {named.name!r}: give one of them a name by 'as:'")
+            if stage.over == "rows" and seen_table:
+                raise SettingError(f"{named.name} works image by image: put it before the first step over the table")
+            seen_table = seen_table or stage.over == "table"
+            readable = {n for n in makers if stage.over == "rows" or n != "image"}
+            for column in step.reads:
+                if column not in readable:
+                    raise SettingError(f"{named.name} reads a column that no step before it makes: "
+                                       + nearest("column", column, readable))  # fmt: skip
+            key = _digest(
+                [stage.name, stage.version, settings, step.weights, step.precision, [makers[c] for c in step.reads]]
+            )
+            made = Bound(named.name, stage, settings, step, key)
+            for column in made.writes.names:
+                if column in kept:
+                    raise SettingError(
+                        f"{named.name} and {kept[column]} both write {column!r}: give {named.name} a name by 'as:'"
+                    )
+                kept[column] = named.name
+                makers[column] = [key]
+            for column in step.passes:
+                makers[column] = [key]
+            bound.append(made)
+        return bound
+
+
+def check_settings(stage: Stage, given: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """All settings of a stage: those given, checked against the signature of its `make`, and the defaults.
+
+    Raises SettingError, naming the nearest setting, for one that does not exist or does not fit its type.
+    """
+    import msgspec
+
+    hints = get_type_hints(stage.make, include_extras=True)
+    parameters = inspect.signature(stage.make).parameters
+    if unknown := [key for key in given if key not in parameters]:
+        raise SettingError(f"{name}: " + nearest("setting", unknown[0], parameters))
+    settings: dict[str, Any] = {}
+    for key, parameter in parameters.items():
+        value = given.get(key, parameter.default)
+        if value is inspect.Parameter.empty:
+            raise SettingError(f"{name}.{key} must be given")
+        try:
+            settings[key] = msgspec.convert(value, hints[key]) if key in given else value
+        except msgspec.ValidationError as error:
+            wanted = str(parameter.annotation).replace("None | ", "").replace(" | None", "")
+            raise SettingError(f"{name}.{key} cannot be {value!r}: {error}; it takes {wanted}") from error
+    return settings
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """`"cluster.k=5"` -> ("cluster.k", 5); the value is read as YAML. Raises SettingError without a `=`."""
+    path, equals, value = text.partition("=")
+    if not equals or not path.strip():
+        raise SettingError(f"{text!r} is no setting: write STEP.SETTING=VALUE, such as cluster.method=dbscan")
+    return path.strip(), _yaml(value, text)
+
+
+def key_of_pass(rows: Iterable[Bound]) -> str:
+    """The key of a pass: its row steps, by name and key."""
+    return _digest(["pass", INGEST, [[each.name, each.key] for each in rows]])
+
+
+def key_of_table(bound: Bound, ids: Iterable[str], like: str | None) -> str:
+    """The key of a table step's result: the step, the items it was handed, and the fitted one it places them in."""
+    digest = hashlib.sha256()
+    for item in ids:
+        digest.update(item.encode() + b"\n")
+    return _digest([bound.key, digest.hexdigest(), like])
+
+
+def _parse_step(entry: Any, where: str) -> Named:
+    if isinstance(entry, str):
+        entry = {entry: None}
+    if not isinstance(entry, dict) or not all(isinstance(key, str) for key in entry):
+        raise SettingError(f"{where}: a step is a stage's name with its settings, such as 'cluster: {{k: 5}}'")
+    rest = dict(entry)
+    name = rest.pop("as", None)
+    if len(rest) != 1:
+        raise SettingError(f"{where}: one stage a step (and 'as'), but this one has {', '.join(rest) or 'none'}")
+    ((stage, settings),) = rest.items()
+    find_stage(stage)
+    if not isinstance(settings, dict | None):
+        raise SettingError(f"{where}: the settings of {stage} must be a mapping, such as {{seed: 1}}")
+    if name is not None and not (isinstance(name, str) and re.fullmatch(r"[a-z][a-z0-9_]*", name)):
+        raise SettingError(f"{where}: 'as' takes a name of small letters, digits and '_', not {name!r}")
+    return Named(stage, dict(settings or {}), name or stage)
+
+
+def _yaml(text: str, where: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingError(f"{where} is not valid YAML: {error}") from error
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
