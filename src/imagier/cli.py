@@ -18,7 +18,7 @@ import imagier
 
 if TYPE_CHECKING:
     from imagier.collection import Collection
-    from imagier.workflows.run import Summary
+    from imagier.workflows.summary import Summary
 
 SOME_FAILED, NONE_SUCCEEDED, STOPPED = 3, 4, 130
 
@@ -83,8 +83,8 @@ def run(
     Does only what is not done yet; can be stopped at any time and goes on. Without SOURCES: those of the last time.
     """
     from imagier.pipeline import parse_setting
-    from imagier.workflows.run import last_run
     from imagier.workflows.run import run as work
+    from imagier.workflows.summary import last_run
 
     collection = work(
         sources,

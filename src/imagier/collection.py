@@ -450,7 +450,10 @@ class Collection:
         """Set columns of every item, by `id`; those of the same names are replaced, items not named get null."""
         self.drop_columns(name, [c for c in columns.schema.names if c != "id"])
         with _to_disk(self.folder):
-            self.table(name).merge(columns, "id")
+            if columns.num_rows:
+                self.table(name).merge(columns, "id")
+            else:  # a join with nothing is refused: all values are null then
+                self.table(name).add_columns(pa.schema([field for field in columns.schema if field.name != "id"]))
 
     def drop_columns(self, name: str, columns: Iterable[str]) -> None:
         """Forget columns of the items; those that are not there are no error."""

@@ -114,8 +114,8 @@ class Step:
     """The columns that are kept. Depends on the settings: an encoder's width, an attribute's name."""
     load: Callable[[], Callable[[Columns], Any]]
     """Over rows: gives an `Apply`. Over a table: gives a function from Columns to `Fitted`."""
-    place: Callable[[Columns, Fitted], Columns] | None = None
-    """Over a table: new rows placed in what was fitted (`columns` of that Fitted is empty)."""
+    place: Callable[[Columns, Fitted], Fitted] | None = None
+    """Over a table: new rows placed in what was fitted (handed over with no columns); gives their columns and facts."""
     passes: tuple[str, ...] = ()
     """Over rows: columns that are handed on to later row steps without being kept: `image`, `regions`, `parent` ..."""
     remembers: tuple[str, ...] = ()

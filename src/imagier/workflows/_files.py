@@ -1,0 +1,305 @@
+"""The first half of a run: the files and items tables brought in line with what the sources hold now.
+
+A file is known again by path, size and time, then by its content's hash. One pass goes over what needs pixels. A pass
+of another key fills a table of its own beside the one in force; row steps that are the same in both are carried over.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+import imagier
+from imagier import sources as finding
+from imagier.collection import FILES, ITEMS, Collection
+from imagier.execute import Done, Pass, Work, Worker, map_files
+from imagier.pipeline import Bound, key_of_pass
+from imagier.types import SourceError
+from imagier.workflows._progress import bar
+from imagier.workflows.summary import Summary
+
+COMMIT_FILES, COMMIT_SECONDS = 64, 1.0
+"""What is done is written after so many files or seconds, whichever comes first."""
+
+
+class Files:
+    """The row half of one run on one collection, which the caller holds as its writer."""
+
+    def __init__(self, collection: Collection, rows: Sequence[Bound], summary: Summary, *, threads: int) -> None:
+        self.collection, self.rows, self.summary, self.threads = collection, list(rows), summary, threads
+        self.pass_key = key_of_pass(rows)
+        self.table = f"items-{self.pass_key[:16]}.lance"
+        self.key = f"{self.pass_key}:{imagier.__version__}"
+        """A file that failed under this key is not tried again until it changes."""
+
+    def roots(self, named: Sequence[str], gone: set[str]) -> list[str]:
+        """The sources to look at: those named, or all that are known where none is or where all items are made anew."""
+        state = self.collection.state
+        known = [self.collection.absolute(source) for source in state.sources]
+        if unknown := sorted(gone - set(known)):
+            raise SourceError(f"{unknown[0]} is no source of this collection; its sources: {', '.join(known)}")
+        anew = state.items not in (None, self.table)
+        wanted = [*named, *known] if anew or not named else named
+        return [finding.check(source) for source in dict.fromkeys(wanted) if source not in gone]
+
+    def update(self, roots: Sequence[str], gone: set[str], *, progress: bool, begin: Callable[[], None]) -> None:
+        """Look, do what is to be done, and put the result in force. `begin` is called when there is work."""
+        begun = time.perf_counter()
+        collection = self.collection
+        scan = finding.scan(roots, beside=collection.folder)
+        stored = {row["path"]: row for row in collection.stored_files().to_pylist()}
+        self._refuse_empty(roots, scan, stored)
+        self._announce(roots, gone)
+        looked = {collection.relative(source) for source in [*roots, *gone]}
+        found = {collection.relative(each.path): each for each in scan.files}
+        vanished = [path for path, row in stored.items() if row["source"] in looked and path not in found]
+        self.summary.skipped, self.summary.seconds["scan"] = scan.skipped, time.perf_counter() - begun
+
+        begun = time.perf_counter()
+        held = self._held(self.table)
+        works = self._to_do(found, stored, held)
+        if works:
+            begin()
+        done = self._carried(works, stored, held, progress)
+        rest = {each.work.path for each in done}
+        done += self._through([work for work in works if work.path not in rest], Pass(self.rows), held, progress)
+        self._count(stored, vanished, done)
+        self._write_rows([], vanished)
+        self._drop_orphans()
+        self.summary.seconds["pass"] = time.perf_counter() - begun
+        self._put_in_force()
+
+    def _refuse_empty(self, roots: Sequence[str], scan: finding.Scan, stored: Mapping[str, Any]) -> None:
+        """A source that held files and now holds none is more likely not mounted than emptied."""
+        filled = {file.source for file in scan.files}
+        for each in roots:
+            had = sum(row["source"] == self.collection.relative(each) for row in stored.values())
+            if had and each not in filled:
+                raise SourceError(
+                    f"{each} holds no image now, but the collection has {had} of it. Is it mounted? Nothing was "
+                    "changed. If it was emptied on purpose: "
+                    f"imagier run --into {self.collection.folder} --forget {each}"
+                )
+
+    def _announce(self, roots: Sequence[str], gone: set[str]) -> None:
+        """Note the sources, and which table is being filled."""
+        collection, state = self.collection, self.collection.state
+        keep = [source for source in state.sources if collection.absolute(source) not in gone]
+        sources = dict.fromkeys([*keep, *(collection.relative(each) for each in roots)])
+        first = state.items is None
+        collection.save_state(
+            replace(
+                state,
+                sources=tuple(sources),
+                items=self.table if first else state.items,
+                building=None if first or state.items == self.table else self.table,
+            )
+        )
+
+    # ------------------------------------------------------------ what is to be done
+
+    def _to_do(self, found: Mapping[str, finding.Found], stored: Mapping[str, Any], held: dict[str, int]) -> list[Work]:
+        """The files that need reading; the rows of the others are brought up to date."""
+        rows: list[dict[str, Any]] = []
+        works: list[Work] = []
+        for path, each in found.items():
+            work = Work(each.path, each.source, each.name, each.size, each.mtime_ns)
+            old = stored.get(path)
+            same = old is not None and (old["size"], old["mtime_ns"]) == (each.size, each.mtime_ns)
+            if each.problem is not None:
+                rows.append(self._row(Done(work, None, "failed", each.problem)))
+            elif same and old["hash"] and (old["hash"] in held if old["outcome"] == "ok" else old["key"] == self.key):
+                rows.append({**old, "source": self.collection.relative(each.source), "name": each.name})
+            else:
+                works.append(work)
+        self._write_rows([row for row in rows if stored.get(row["path"]) != row], [])
+        return works
+
+    def _held(self, name: str | None) -> dict[str, int]:
+        """Content hash -> pages of what an items table holds."""
+        table = self.collection.table(name)
+        if table is None:
+            return {}
+        whole = table.to_table(columns=["file", "page"]).group_by("file").aggregate([("page", "max")])
+        return {file: page + 1 for file, page in zip(*(c.to_pylist() for c in whole.columns), strict=True)}
+
+    # ------------------------------------------------------------ the pass
+
+    def _carried(
+        self, works: Sequence[Work], stored: Mapping[str, Any], held: dict[str, int], progress: bool
+    ) -> list[Done]:
+        """Put files whose items the table in force holds through the new row steps alone; the rest is copied."""
+        collection, state = self.collection, self.collection.state
+        old = None if state.items == self.table else collection.table(state.items)
+        if old is None or any("parent" in step.step.passes for step in self.rows):
+            return []
+        same = [step for step in self.rows if self._stands(step, old.schema.names)]
+        needed = _needed(self.rows, same)
+        kept = [step for step in self.rows if step not in needed]
+        if not kept or pc.any(pc.is_valid(old.to_table(columns=["parent"])["parent"])).as_py():
+            return []
+        there = self._held(state.items)
+        mine = []
+        for work in works:
+            row = stored.get(collection.relative(work.path))
+            if row and row["hash"] in there and (row["size"], row["mtime_ns"]) == (work.size, work.mtime_ns):
+                mine.append(work)
+        columns = [column for step in kept for column in step.writes.names]
+        if needed:
+            return self._through(mine, Pass(needed), held, progress, carry=(old, columns))
+        contents = {stored[collection.relative(work.path)]["hash"] for work in mine}
+        if missing := sorted(contents - set(held)):
+            table = old.to_table(columns=[*ITEMS.names, *columns])
+            table = table.filter(pc.is_in(table["file"], pa.array(missing, pa.string())))
+            collection.append_items(self.table, table.select([*ITEMS.names, *columns]))
+        done = []
+        for work in mine:
+            row = stored[collection.relative(work.path)]
+            done.append(Done(work, row["hash"], "known", pages=row["pages"]))
+        self._write_rows([self._row(each) for each in done], [])
+        return done
+
+    def _stands(self, step: Bound, columns: Sequence[str]) -> bool:
+        receipt = self.collection.receipt(step.name)
+        return receipt is not None and receipt.key == step.key and set(step.writes.names) <= set(columns)
+
+    def _through(
+        self,
+        works: Sequence[Work],
+        joined: Pass,
+        held: dict[str, int],
+        progress: bool,
+        carry: tuple[Any, Sequence[str]] | None = None,
+    ) -> list[Done]:
+        """The pass itself. Gives an outcome per work, all written."""
+        if not works:
+            return []
+        waiting: list[Done] = []
+        done: list[Done] = []
+        twins: list[Done] = []
+        worker = Worker(joined, held)
+        shown = bar(len(works), progress)
+        last, failed = time.perf_counter(), 0
+
+        def commit() -> None:
+            some = waiting.copy()
+            waiting.clear()  # first: what raises here must not be written a second time on the way out
+            done.extend(self._commit(some, joined, carry))
+
+        try:
+            with closing(map_files(works, worker, self.collection.folder, threads=self.threads)) as results:
+                for some in results:
+                    twins += [each for each in some if each.outcome == "twin"]
+                    waiting += [each for each in some if each.outcome != "twin"]
+                    if len(waiting) >= COMMIT_FILES or time.perf_counter() - last > COMMIT_SECONDS:
+                        commit()
+                        last = time.perf_counter()
+                    failed += sum(each.outcome == "failed" for each in some)
+                    shown.update(len(some))
+                    shown.set_postfix(failed=failed)
+        except SourceError as error:
+            commit()
+            raise SourceError(
+                f"{error}. {len(done)} of {len(works)} files were done and are kept; make it reachable again and run "
+                "the same command to go on."
+            ) from error
+        finally:
+            commit()
+            shown.close()
+        outcome = {each.hash: each for each in done}
+        waiting += [replace(outcome[twin.hash], work=twin.work) for twin in twins]
+        commit()
+        return done
+
+    def _commit(self, some: Sequence[Done], joined: Pass, carry: tuple[Any, Sequence[str]] | None) -> list[Done]:
+        """Write items, then their files' rows: after a death between the two, the content is found to be there."""
+        if tables := [each.items for each in some if each.items is not None]:
+            items = pa.concat_tables(tables)
+            if carry is not None:
+                items = _joined(items, *carry)
+            self.collection.append_items(self.table, items)
+            self.summary.decoded += len(tables)
+            for step in joined.steps:
+                self.summary.steps[step.name] += items.num_rows
+        self._write_rows([self._row(each) for each in some], [])
+        return [replace(each, items=None) for each in some]
+
+    # ------------------------------------------------------------ rows and receipts
+
+    def _row(self, done: Done) -> dict[str, Any]:
+        work = done.work
+        return {
+            "path": self.collection.relative(work.path),
+            "source": self.collection.relative(work.source),
+            "name": work.name,
+            "size": work.size,
+            "mtime_ns": work.mtime_ns,
+            "hash": done.hash,
+            "outcome": "failed" if done.outcome == "failed" else "ok",
+            "reason": done.reason,
+            "pages": done.pages,
+            "key": self.key,
+        }
+
+    def _write_rows(self, rows: Sequence[dict[str, Any]], gone: Sequence[str]) -> None:
+        if rows or gone:
+            self.collection.put_files(pa.Table.from_pylist(list(rows), FILES), replacing=gone)
+
+    def _count(self, stored: Mapping[str, Any], vanished: Sequence[str], done: Sequence[Done]) -> None:
+        summary = self.summary
+        left = {stored[path]["hash"] for path in vanished if stored[path]["outcome"] == "ok"}
+        for each in done:
+            old = stored.get(self.collection.relative(each.work.path))
+            if old is None:
+                summary.moved += each.hash in left
+                summary.new += each.hash not in left
+            elif old["hash"] != each.hash:
+                summary.changed += 1
+        summary.removed = max(0, len(vanished) - summary.moved)
+
+    def _drop_orphans(self) -> None:
+        """Items whose content is at no path any more go."""
+        files = self.collection.stored_files()
+        ok = files.filter(pc.equal(files["outcome"], "ok"))
+        alive = set(ok["hash"].to_pylist())
+        if lost := [content for content in self._held(self.table) if content not in alive]:
+            self.collection.drop_items(self.table, lost)
+        self.summary.files, self.summary.ok = files.num_rows, ok.num_rows
+        self.summary.failed = files.num_rows - ok.num_rows
+
+    def _put_in_force(self) -> None:
+        """The table is whole now: it is what readers read."""
+        collection, state = self.collection, self.collection.state
+        if collection.table(self.table) is None:  # nothing but failures, ever
+            schema = pa.schema([*ITEMS, *(column for step in self.rows for column in step.writes)])
+            collection.append_items(self.table, schema.empty_table())
+        if state.items != self.table:
+            collection.put_in_force(state, self.table)
+        self.summary.items = len(collection)
+
+
+def _needed(rows: Sequence[Bound], same: Sequence[Bound]) -> list[Bound]:
+    """The row steps that must run: those that do not stand, and those whose unkept columns they need."""
+    needed: list[Bound] = []
+    wanted: set[str] = set()
+    for step in reversed(rows):
+        if step not in same or wanted & set(step.step.passes):
+            needed.insert(0, step)
+            wanted |= set(step.step.reads)
+    return needed
+
+
+def _joined(items: pa.Table, old: Any, columns: Sequence[str]) -> pa.Table:
+    """Items with `columns` of the same items in the table `old`."""
+    contents = ", ".join(f"'{content}'" for content in set(items["file"].to_pylist()))
+    before = old.to_table(columns=["id", *columns], filter=f"file in ({contents})")
+    at = pc.index_in(items["id"], before["id"])
+    for column in columns:
+        items = items.append_column(before.schema.field(column), before[column].take(at))
+    return items

@@ -1,0 +1,98 @@
+"""doctor: what is installed, what is missing, and what this machine can do."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import imagier
+
+OPTIONAL = {
+    "onnxruntime": "a second engine for ONNX encoders: pip install 'imagier[onnxruntime]'",
+    "pillow_heif": "HEIC and HEIF images: pip install 'imagier[heic]'",
+}
+
+PARTS = (
+    "numpy",
+    "pyarrow",
+    "pylance",
+    "pillow",
+    "opencv-python-headless",
+    "scikit-learn",
+    "umap-learn",
+    "openTSNE",
+    "openvino",
+)
+
+
+def examine() -> Iterator[str]:
+    """Lines to read: versions, the processor, engines, optional parts, stages, and what was tried out just now."""
+    yield f"imagier {imagier.__version__}, Python {platform.python_version()} ({sys.executable})"
+    yield f"{platform.platform()}, {os.cpu_count()} cores"
+    for name in PARTS:
+        try:
+            yield f"  {name} {version(name)}"
+        except PackageNotFoundError:
+            yield f"  {name} is missing: pip install --force-reinstall imagier"
+    yield from _engines()
+    for module, what in OPTIONAL.items():
+        if importlib.util.find_spec(module):
+            yield f"  {module}: installed"
+        else:
+            yield f"  {module}: not installed ({what})"
+    from imagier.images import SUFFIXES
+    from imagier.stages import stage_names
+
+    yield f"image suffixes: {' '.join(sorted(SUFFIXES))}"
+    yield f"stages: {', '.join(stage_names())}"
+    yield _decoding()
+    yield _storing()
+
+
+def _engines() -> Iterator[str]:
+    from imagier.models import engines
+    from imagier.types import SettingError
+
+    try:
+        yield f"engine for ONNX encoders: {engines.pick()} (the first installed of {', '.join(engines.ENGINES)})"
+    except SettingError as error:
+        yield str(error)
+    if importlib.util.find_spec("openvino"):
+        import openvino
+
+        core = openvino.Core()
+        for device in core.available_devices:
+            can = ", ".join(core.get_property(device, "OPTIMIZATION_CAPABILITIES"))
+            yield f"  openvino {device}: {core.get_property(device, 'FULL_DEVICE_NAME')} ({can})"
+
+
+def _decoding() -> str:
+    import numpy as np
+
+    from imagier import images
+    from imagier.algorithms import classical
+
+    pixels = np.random.default_rng(0).integers(0, 255, (480, 640, 3), np.uint8)
+    data = images.encode(pixels, "jpeg")
+    begun, n = time.perf_counter(), 0
+    while time.perf_counter() - begun < 0.5:
+        classical.describe(images.decode(data, short_side=160).image)
+        n += 1
+    return f"one core reads and embeds {n / (time.perf_counter() - begun):.0f} JPEGs of 640 x 480 a second (classical)"
+
+
+def _storing() -> str:
+    from imagier.collection import Collection
+
+    with tempfile.TemporaryDirectory() as folder:
+        begun = time.perf_counter()
+        with Collection.create(Path(folder) / "collection").writing():
+            took = time.perf_counter() - begun
+    return f"a collection can be made and locked under {tempfile.gettempdir()} ({took * 1000:.0f} ms)"

@@ -1,0 +1,42 @@
+"""What a run did, left in the collection's folder as last_run.json."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+
+from imagier.collection import Collection, write_whole
+
+
+@dataclass
+class Summary:
+    """What a run did. Written to `last_run.json`, printed by the command line."""
+
+    files: int = 0
+    ok: int = 0
+    failed: int = 0
+    skipped: int = 0
+    """Files in the sources that are no images by their suffix."""
+    new: int = 0
+    changed: int = 0
+    moved: int = 0
+    removed: int = 0
+    decoded: int = 0
+    """Files whose pixels were read in this run."""
+    items: int = 0
+    steps: dict[str, int] = field(default_factory=dict)
+    """Items that each step worked on in this run: 0 where its receipt covered all."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    published: str | None = None
+    """The version of the collection that plots and report show."""
+
+    def save(self, collection: Collection) -> None:
+        """Leave word of it."""
+        self.seconds = {name: round(seconds, 3) for name, seconds in self.seconds.items()}
+        write_whole(collection.folder / "last_run.json", json.dumps(asdict(self), indent=1).encode())
+
+
+def last_run(collection: Collection) -> Summary:
+    """What the last run on this collection did; an empty Summary where none came to its end."""
+    path = collection.folder / "last_run.json"
+    return Summary(**json.loads(path.read_bytes())) if path.is_file() else Summary()
