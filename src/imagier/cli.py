@@ -116,7 +116,7 @@ def _tell(collection: Collection, summary: Summary, json_path: str | None) -> No
         if verdict := receipt.facts.get("verdict"):
             groups, noise = len(receipt.facts["groups"]), receipt.facts.get("noise") or 0
             click.echo(f"{name}: {groups} groups, {noise:.0%} noise. {verdict['text']}")
-        if far := receipt.facts.get("far"):
+        if far := (receipt.facts.get("far") or {}).get("items"):
             click.echo(f"{name}: {far} items lie far from everything known")
     if summary.failed:
         click.echo(f"why files failed: imagier show {_short(collection.folder)} --failed")
@@ -176,11 +176,27 @@ def show(collection: Path, failed: bool) -> None:
 @click.option("--undo", "act", flag_value="undo", help="Put everything back as it was.")
 def organise(collection: Path, by: str, to: Path | None, how: str, act: str) -> int:
     """Lay a COLLECTION out in folders, a folder per group or any other column."""
-    from imagier.workflows.organise import organise as work
+    from imagier.collection import Collection
+    from imagier.workflows import organise as work
 
-    outcome = work(collection, by=by, to=to, how=how, act=act, progress=True)
-    for line in outcome.lines:
-        click.echo(line)
+    opened = Collection.open(collection)
+    if act == "plan":
+        table = work.plan(opened, by=by, to=to, how=how)  # type: ignore[arg-type]
+        for row in table.slice(0, 20).to_pylist():
+            click.echo(f"{row['action']:8} {row['source']} -> {row['destination'] or '-'}  ({row['why']})")
+        more = ", the first 20 above" if table.num_rows > 20 else ""
+        click.echo(f"{table.num_rows} lines{more}; all: {_short(opened.folder / 'organise' / 'plan.csv')}")
+        click.echo("nothing was done yet: the same with --apply does it")
+        return 0
+    if act == "undo":
+        outcome = work.undo(opened, progress=True)
+        click.echo(f"{outcome.placed} put back or taken away, {outcome.skipped} left as they are")
+    else:
+        outcome = work.apply(opened, by=by, to=to, how=how, progress=True)  # type: ignore[arg-type]
+        failed = f", {outcome.failed} that failed are in no folder" if outcome.failed else ""
+        click.echo(f"{outcome.placed} placed in {_short(outcome.folder)}, {outcome.skipped} left as they are{failed}")
+    for problem in outcome.problems:
+        click.echo(f"imagier: {problem}", err=True)
     return SOME_FAILED if outcome.problems else 0
 
 

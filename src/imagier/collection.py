@@ -412,19 +412,20 @@ class Collection:
         return FILES.empty_table() if files is None else files.to_table()
 
     def put_files(self, rows: pa.Table, *, replacing: Iterable[str] = ()) -> None:
-        """Add or change rows of the files table (by path), after dropping those of the paths in `replacing`."""
+        """Add or change rows of the files table (by path), and drop those of the paths in `replacing`."""
         import lance
 
-        gone = list(replacing)
+        kept = set(rows["path"].to_pylist())
+        gone = [path for path in replacing if path not in kept]
         uri = self._uri("files.lance")
         with _to_disk(self.folder):
             if (files := self._files()) is None:
                 lance.write_dataset(rows, uri)
                 return
+            if rows.num_rows:  # first: a death between the two leaves a row too many, which the next run drops
+                files.merge_insert("path").when_matched_update_all().when_not_matched_insert_all().execute(rows)
             for some in _chunks(gone):
                 files.delete(f"path in ({_quoted(some)})")
-            if rows.num_rows:
-                files.merge_insert("path").when_matched_update_all().when_not_matched_insert_all().execute(rows)
 
     def stored_files(self) -> pa.Table:
         """The files table as it is stored, paths relative, with `key`."""

@@ -150,9 +150,7 @@ class Pipeline:
                 if column not in readable:
                     raise SettingError(f"{named.name} reads a column that no step before it makes: "
                                        + nearest("column", column, readable))  # fmt: skip
-            key = _digest(
-                [stage.name, stage.version, settings, step.weights, step.precision, [makers[c] for c in step.reads]]
-            )
+            key = key_of_step(stage, settings, step, [makers[column] for column in step.reads])
             made = Bound(named.name, stage, settings, step, key)
             for column in made.writes.names:
                 if column in kept:
@@ -199,6 +197,11 @@ def parse_setting(text: str) -> tuple[str, Any]:
     return path.strip(), _yaml(value, text)
 
 
+def key_of_step(stage: Stage, settings: Mapping[str, Any], step: Step, made_by: Sequence[Sequence[str]]) -> str:
+    """The key of a step: all that its result depends on but the items. `made_by`: the makers' keys of each column read."""
+    return _digest([stage.name, stage.version, dict(settings), step.weights, step.precision, made_by])
+
+
 def key_of_pass(rows: Iterable[Bound]) -> str:
     """The key of a pass: its row steps, by name and key."""
     return _digest(["pass", INGEST, [[each.name, each.key] for each in rows]])
@@ -233,8 +236,15 @@ def _parse_step(entry: Any, where: str) -> Named:
 def _yaml(text: str, where: str) -> Any:
     import yaml
 
+    class Loader(yaml.SafeLoader):
+        """YAML 1.2's booleans: `on`, `off`, `yes` and `no` are words."""
+
+    Loader.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in each if not (tag.endswith(":bool") and first not in "tTfF")]
+        for first, each in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader)
     except yaml.YAMLError as error:
         raise SettingError(f"{where} is not valid YAML: {error}") from error
 

@@ -75,6 +75,17 @@ def root(source: str) -> str:
     return head
 
 
+def reaches(source: str, path: str, *, beside: Path) -> bool:
+    """Whether a scan of `source` would have come by `path`, if it were there."""
+    head = os.path.join(root(source), "")
+    return path.startswith(head) and not path.startswith(os.path.join(beside, ""))
+
+
+def look(path: str, source: str, name: str) -> Found:
+    """A file where it is known to lie, with its size and time."""
+    return _stat(Found(path, source, name))
+
+
 def _is_glob(path: str) -> bool:
     return any(mark in path for mark in "*?[")
 

@@ -6,6 +6,7 @@ of another key fills a table of its own beside the one in force; row steps that 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -54,10 +55,11 @@ class Files:
         collection = self.collection
         scan = finding.scan(roots, beside=collection.folder)
         stored = {row["path"]: row for row in collection.stored_files().to_pylist()}
-        self._refuse_empty(roots, scan, stored)
-        self._announce(roots, gone)
         looked = {collection.relative(source) for source in [*roots, *gone]}
         found = {collection.relative(each.path): each for each in scan.files}
+        found |= self._moved_out(roots, stored, found)
+        self._refuse_empty(roots, found, stored)
+        self._announce(roots, gone)
         vanished = [path for path, row in stored.items() if row["source"] in looked and path not in found]
         self.summary.skipped, self.summary.seconds["scan"] = scan.skipped, time.perf_counter() - begun
 
@@ -75,9 +77,26 @@ class Files:
         self.summary.seconds["pass"] = time.perf_counter() - begun
         self._put_in_force()
 
-    def _refuse_empty(self, roots: Sequence[str], scan: finding.Scan, stored: Mapping[str, Any]) -> None:
+    def _moved_out(
+        self, roots: Sequence[str], stored: Mapping[str, Any], found: Mapping[str, finding.Found]
+    ) -> dict[str, finding.Found]:
+        """Files that `organise --how move` has put where their source's walk does not come: they are still its own."""
+        there = {}
+        for source in roots:
+            for path, row in stored.items():
+                absolute = self.collection.absolute(path)
+                if row["source"] == self.collection.relative(source) and path not in found:
+                    if finding.reaches(source, absolute, beside=self.collection.folder):
+                        continue
+                    if os.path.lexists(absolute):
+                        there[path] = finding.look(absolute, source, row["name"])
+        return there
+
+    def _refuse_empty(
+        self, roots: Sequence[str], found: Mapping[str, finding.Found], stored: Mapping[str, Any]
+    ) -> None:
         """A source that held files and now holds none is more likely not mounted than emptied."""
-        filled = {file.source for file in scan.files}
+        filled = {file.source for file in found.values()}
         for each in roots:
             had = sum(row["source"] == self.collection.relative(each) for row in stored.values())
             if had and each not in filled:

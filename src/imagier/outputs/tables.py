@@ -1,0 +1,147 @@
+"""The items as tables for other programs: result.json for viewers, Parquet and CSV for everything else.
+
+result.json is a JSON list with one entry per path, and per page or region found in it, sorted by `filename`:
+
+    {"filename": "shoes/001.jpg", "label": "shoes", "x": 0.1, "y": 2.3, "z": -1.0, "group": 4, "quality": "high"}
+
+`filename` is relative to the folder that was read, `label` what the folders call it. All seven keys are always there;
+`null` stands where there is nothing: no label, no place on the map (a file that failed, an item without an embedding),
+no group, no quality (noise has none). Of several maps or clusterings, it is the one without a prefix, else the last.
+
+Parquet holds every column in its own type, one row per item. CSV holds the same, less the binary columns (thumbnails),
+in forms that every spreadsheet reads: a vector is a column per component (`embedding_0`, `embedding_1`, ...), a list of
+texts is one cell, joined by ` | `, and a text that a spreadsheet would run as a formula (it begins with = + - @, a tab
+or a carriage return) has an apostrophe put before it. Numbers are never changed.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import pyarrow as pa
+
+from imagier.collection import label_of, write_whole
+from imagier.outputs import shown
+from imagier.types import SettingError
+
+if TYPE_CHECKING:
+    from imagier.collection import Collection
+
+Format = Literal["json", "parquet", "csv"]
+
+
+def result_rows(collection: Collection) -> list[dict[str, Any]]:
+    """The entries of result.json: one per path, and per page or region found in it, sorted by filename."""
+    the_map = next(iter(shown.maps(collection)), None)
+    clustering = next(iter(shown.clusterings(collection)), None)
+    known = set(collection.columns)
+    quality = f"{clustering.prefix}quality" if clustering is not None else ""
+    wanted = [*(the_map.axes if the_map else ()), *([clustering.column] if clustering else ())]
+    table = collection.read(["id", "file", "page", *wanted, *([quality] if quality in known else [])])
+
+    places = shown.coordinates(table, the_map) if the_map else np.full((table.num_rows, 3), np.nan)
+    qualities = table[quality].to_pylist() if quality in known else [None] * table.num_rows
+    of_file: dict[str, list[tuple[int, str, dict[str, Any]]]] = {}
+    for item, file, page, place, group, good in zip(
+        table["id"].to_pylist(),
+        table["file"].to_pylist(),
+        table["page"].to_pylist(),
+        places,
+        shown.group_numbers(table, clustering).tolist(),
+        qualities,
+        strict=True,
+    ):
+        x, y, z = (_shortest(value) for value in place)
+        entry = {"x": x, "y": y, "z": z, "group": None if group == shown.UNGROUPED else group, "quality": good}
+        of_file.setdefault(file, []).append((page or 0, item, entry))
+
+    nothing: dict[str, Any] = dict.fromkeys(("x", "y", "z", "group", "quality"))
+    rows = []
+    files = collection.files()
+    paths = zip(*(files[column].to_pylist() for column in ("name", "path", "outcome", "hash")), strict=True)
+    for name, _path, outcome, content in sorted(paths, key=lambda path: path[:2]):
+        known_items = of_file.get(content, []) if outcome == "ok" else []
+        found = sorted(known_items, key=lambda each: each[:2]) or [(0, "", nothing)]
+        rows += [{"filename": name, "label": label_of(name), **entry} for _, _, entry in found]
+    return rows
+
+
+def write_result(collection: Collection, path: str | Path) -> Path:
+    """Write result.json, an entry a line, strict JSON in UTF-8. Raises CollectionError when it cannot be written."""
+    lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) for row in result_rows(collection))
+    write_whole(Path(path), ("[\n" + ",\n".join(lines) + "\n]\n").encode())
+    return Path(path)
+
+
+def export(collection: Collection, to: Format, path: str | Path) -> Path:
+    """Write the collection to `path`, whole or not at all: "json" is result.json, the others hold every column.
+
+    Raises SettingError for another format, CollectionError when it cannot be written.
+    """
+    if to not in get_args(Format):
+        raise SettingError(f"{to!r} is no format to export to. There are: {', '.join(get_args(Format))}.")
+    if to == "json":
+        return write_result(collection, path)
+    data = io.BytesIO()
+    if to == "parquet":
+        from pyarrow import parquet
+
+        parquet.write_table(collection.read(), data, compression="zstd")
+    else:
+        from pyarrow import csv
+
+        csv.write_csv(flat(collection.read()), data)
+    write_whole(Path(path), data.getvalue())
+    return Path(path)
+
+
+def flat(table: pa.Table) -> pa.Table:
+    """A table of numbers, booleans and safe texts alone, as CSV has it; the module's docstring says how."""
+    columns: dict[str, pa.Array | pa.ChunkedArray] = {}
+    for field in table.schema:
+        column = table[field.name]
+        if pa.types.is_fixed_size_list(field.type):
+            flattened = _components(column, field.type.list_size)
+            columns |= {f"{field.name}_{i}": each for i, each in enumerate(flattened)}
+        elif not _is_binary(field.type):
+            columns[field.name] = _cell(column)
+    return pa.table(columns)
+
+
+def _components(column: pa.ChunkedArray, size: int) -> list[pa.Array | pa.ChunkedArray]:
+    import pyarrow.compute as pc
+
+    whole = column.combine_chunks()
+    if isinstance(whole, pa.ChunkedArray):  # no chunk at all
+        whole = pa.array([], column.type)
+    return [_cell(pc.list_element(whole, i)) for i in range(size)]
+
+
+def _cell(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """A column whose values fit a cell: NaN is empty, lists are joined, structures are JSON, texts are no formulas."""
+    import pyarrow.compute as pc
+
+    kind = column.type
+    if pa.types.is_floating(kind):
+        return pc.if_else(pc.is_finite(column), column, pa.scalar(None, kind))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        texts = [None if each is None else " | ".join(str(value) for value in each) for each in column.to_pylist()]
+        column = pa.array(texts, pa.string())
+    elif pa.types.is_nested(kind):
+        column = pa.array([json.dumps(each, default=str) for each in column.to_pylist()], pa.string())
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return pc.replace_substring_regex(column, pattern=r"^([=+\-@\t\r])", replacement=r"'\1")
+    return column
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
+
+
+def _shortest(value: float) -> float | None:
+    """A float32 with as many digits as it needs, None for NaN."""
+    return float(str(np.float32(value))) if np.isfinite(value) else None
