@@ -198,7 +198,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
 
 
 def key_of_step(stage: Stage, settings: Mapping[str, Any], step: Step, made_by: Sequence[Sequence[str]]) -> str:
-    """The key of a step: all that its result depends on but the items. `made_by`: the makers' keys of each column read."""
+    """The key of a step: all that its result depends on but the items. `made_by`: the maker of each column."""
     return _digest([stage.name, stage.version, dict(settings), step.weights, step.precision, made_by])
 
 

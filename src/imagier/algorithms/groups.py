@@ -20,8 +20,10 @@ CENTRAL = 9
 """The most central items named of each group."""
 MOST_COHESION = 0.85
 LEAST_SILHOUETTE = 0.15
+VOTERS = 3
+"""Nearest fitted items that vote on a new item's group."""
 NEIGHBOURS = 5
-"""Neighbours that vote on a new item's group, and that tell how far out an item lies."""
+"""Nearest fitted items that tell how far out an item lies."""
 COHESION_RULE = (
     "Cohesion is the mean distance of a group's items to its centroid over the mean distance of all items to the "
     f"centroid of all. Quality is high when the clustering as a whole is good, cohesion is at most {MOST_COHESION}, "
@@ -169,12 +171,12 @@ def beyond(queries: np.ndarray, points: np.ndarray, bound: float) -> np.ndarray:
 
 
 def voted(queries: np.ndarray, points: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The group of new items (m, d): the vote of the 5 nearest fitted points, weighted by 1 / distance^2.
+    """The group of new items (m, d): the vote of the 3 nearest fitted points, weighted by 1 / distance^2.
 
     labels (n,) int of the points; noise has a vote too. A fitted copy of the item decides alone; of equal votes, the
     nearest does. (m,) int64, -1 where there are no points.
     """
-    index, apart = nearest(queries, points, NEIGHBOURS)
+    index, apart = nearest(queries, points, VOTERS)
     if not index.shape[1]:
         return np.full(len(queries), -1, np.int64)
     closest = apart[:, :1]

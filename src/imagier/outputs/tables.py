@@ -1,12 +1,13 @@
 """The items as tables for other programs: result.json for viewers, Parquet and CSV for everything else.
 
-result.json is a JSON list with one entry per path, and per page or region found in it, sorted by `filename`:
+result.json is a JSON list with one entry per path that is ok, and per page or region in it, sorted by `filename`:
 
     {"filename": "shoes/001.jpg", "label": "shoes", "x": 0.1, "y": 2.3, "z": -1.0, "group": 4, "quality": "high"}
 
 `filename` is relative to the folder that was read, `label` what the folders call it. All seven keys are always there;
-`null` stands where there is nothing: no label, no place on the map (a file that failed, an item without an embedding),
-no group, no quality (noise has none). Of several maps or clusterings, it is the one without a prefix, else the last.
+`null` stands where there is nothing: no label, no place on the map (an item without an embedding), no group, no quality
+(noise has none). Files that failed are not in it: `imagier show --failed` lists them. Of several maps or clusterings it
+is the one without a prefix, else the last.
 
 Parquet holds every column in its own type, one row per item. CSV holds the same, less the binary columns (thumbnails),
 in forms that every spreadsheet reads: a vector is a column per component (`embedding_0`, `embedding_1`, ...), a list of
@@ -35,7 +36,7 @@ Format = Literal["json", "parquet", "csv"]
 
 
 def result_rows(collection: Collection) -> list[dict[str, Any]]:
-    """The entries of result.json: one per path, and per page or region found in it, sorted by filename."""
+    """The entries of result.json: one per path that is ok, and per page or region in it, sorted by filename."""
     the_map = next(iter(shown.maps(collection)), None)
     clustering = next(iter(shown.clusterings(collection)), None)
     known = set(collection.columns)
@@ -59,13 +60,11 @@ def result_rows(collection: Collection) -> list[dict[str, Any]]:
         entry = {"x": x, "y": y, "z": z, "group": None if group == shown.UNGROUPED else group, "quality": good}
         of_file.setdefault(file, []).append((page or 0, item, entry))
 
-    nothing: dict[str, Any] = dict.fromkeys(("x", "y", "z", "group", "quality"))
     rows = []
     files = collection.files()
-    paths = zip(*(files[column].to_pylist() for column in ("name", "path", "outcome", "hash")), strict=True)
-    for name, _path, outcome, content in sorted(paths, key=lambda path: path[:2]):
-        known_items = of_file.get(content, []) if outcome == "ok" else []
-        found = sorted(known_items, key=lambda each: each[:2]) or [(0, "", nothing)]
+    paths = zip(*(files[column].to_pylist() for column in ("name", "path", "hash")), strict=True)
+    for name, _path, content in sorted(paths, key=lambda path: path[:2]):
+        found = sorted(of_file.get(content, []), key=lambda each: each[:2])
         rows += [{"filename": name, "label": label_of(name), **entry} for _, _, entry in found]
     return rows
 

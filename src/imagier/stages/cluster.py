@@ -207,7 +207,7 @@ def _group(group: Group, high: bool, ids: Sequence[Any]) -> dict[str, Any]:
 def _place(columns: Columns, fitted: Fitted, *, names: tuple[str, ...]) -> Fitted:
     """New items in the fitted groups.
 
-    dbscan: the group of the nearest core point within eps, else noise. The others: the vote of the 5 nearest fitted
+    dbscan: the group of the nearest core point within eps, else noise. The others: the vote of the 3 nearest fitted
     items. The facts are those of the fitted groups; sizes, central items and what lies far count the new items alone,
     and `fitted_items` those that the groups were made of.
     """
