@@ -23,15 +23,12 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from imagier.types import CollectionError, Image, SettingError, nearest
-
-if TYPE_CHECKING:
-    import lance
 
 FORMAT = 1
 
@@ -215,7 +212,8 @@ class Collection:
     def columns(self) -> list[str]:
         """Every column that `read` knows."""
         items = self._items()
-        return (items.schema.names if items is not None else ITEMS.names) + DERIVED.names
+        stored: list[str] = ITEMS.names if items is None else items.schema.names
+        return stored + DERIVED.names
 
     def read(self, columns: Sequence[str] | None = None, where: str | None = None) -> pa.Table:
         """Columns of the items, a row per item, sorted by id.
@@ -485,10 +483,10 @@ class Collection:
     def _uri(self, name: str) -> str:
         return str(self.folder / name)
 
-    def _items(self) -> lance.LanceDataset | None:
+    def _items(self) -> Any:
         return self.table(self.state.items)
 
-    def _files(self) -> lance.LanceDataset | None:
+    def _files(self) -> Any:
         return self.table("files.lance")
 
 

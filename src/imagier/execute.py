@@ -16,7 +16,7 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -296,7 +296,9 @@ class Hand:
 # ---------------------------------------------------------------- many workers
 
 
-def map_files(works: Sequence[Work], worker: Worker, folder: Path, *, threads: int) -> Iterator[list[Done]]:
+def map_files(
+    works: Sequence[Work], worker: Worker, folder: Path, *, threads: int
+) -> Generator[list[Done], None, None]:
     """Put files through the worker's pass, several chunks at a time, and give their outcomes as they come.
 
     What is not yet taken in hand when the caller leaves off stays undone. Memory holds 2 × threads chunks of results,

@@ -15,6 +15,8 @@ FLAT = 1e-6
 """A curve that varies by less than this share of its largest value is flat: what is left is rounding."""
 FALLBACK = 0.9
 """The quantile of the k-distances taken where their curve has no knee."""
+LEAST_BEND = 0.02
+"""How far below the chord from its first to its last value a curve must hang at a knee, as a share of its range."""
 THINNER = 3.0
 """How many times thinner than at the knee the points may lie and still count as dense. Groups thin out at their rims:
 at the knee itself DBSCAN calls some 5 to 15 % of plain Gaussian groups noise (drawn in 2 and 3 dimensions)."""
@@ -63,8 +65,9 @@ def k_distance_knee(distances: np.ndarray, dimensions: int) -> Knee:
     if len(curve) >= 5:
         places = np.arange(len(curve))
         knees = KneeLocator(places, curve, curve="convex", direction="increasing", online=True).all_knees
-        chord = curve[0] + (curve[-1] - curve[0]) * places / (len(curve) - 1)
-        position = max((int(knee) for knee in knees), key=lambda knee: (chord - curve)[knee], default=None)
+        below = (curve[0] + (curve[-1] - curve[0]) * places / (len(curve) - 1) - curve) / np.ptp(curve)
+        bends = [int(knee) for knee in knees if below[int(knee)] >= LEAST_BEND]
+        position = max(bends, key=lambda bend: below[bend], default=None)
     if position is None or curve[position] <= 0:
         # A knee at 0 is the end of a run of copies: a radius of 0 joins copies alone.
         positive = curve[curve > 0]

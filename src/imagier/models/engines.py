@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -52,7 +53,7 @@ def load(path: Path, engine: str, threads: int | None = None) -> Run:
     return ENGINES[engine][1](path, threads)
 
 
-def _openvino_model(path: Path):  # type: ignore[no-untyped-def]
+def _openvino_model(path: Path) -> Any:
     import openvino
 
     try:
@@ -65,7 +66,7 @@ def _openvino_model(path: Path):  # type: ignore[no-untyped-def]
 def _openvino_ports(path: Path) -> Ports:
     model = _openvino_model(path)
 
-    def shapes(nodes: list) -> dict[str, tuple[int | None, ...]]:  # type: ignore[type-arg]
+    def shapes(nodes: list[Any]) -> dict[str, tuple[int | None, ...]]:
         return {
             node.get_any_name(): tuple(d.get_length() if d.is_static else None for d in node.get_partial_shape())
             for node in nodes
@@ -96,7 +97,7 @@ def _openvino_load(path: Path, threads: int | None) -> Run:
     return run
 
 
-def _onnxruntime_session(path: Path, threads: int | None = None):  # type: ignore[no-untyped-def]
+def _onnxruntime_session(path: Path, threads: int | None = None) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -111,7 +112,7 @@ def _onnxruntime_session(path: Path, threads: int | None = None):  # type: ignor
 def _onnxruntime_ports(path: Path) -> Ports:
     session = _onnxruntime_session(path)
 
-    def shapes(nodes: list) -> dict[str, tuple[int | None, ...]]:  # type: ignore[type-arg]
+    def shapes(nodes: list[Any]) -> dict[str, tuple[int | None, ...]]:
         return {node.name: tuple(d if isinstance(d, int) else None for d in node.shape) for node in nodes}
 
     return Ports(shapes(session.get_inputs()), shapes(session.get_outputs()))

@@ -6,14 +6,18 @@ one image input serves as well, by its path.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyarrow as pa
 
 from imagier.stages._choice import chosen
-from imagier.types import Apply, Columns, Image, SettingError, Stage, Step
+from imagier.types import Apply, Columns, Image, SettingError, Stage, Step, nearest
+
+if TYPE_CHECKING:
+    from imagier.models.engines import Ports
 
 CLASSICAL = "classical"
 
@@ -89,7 +93,7 @@ def _onnx(
 
     def load() -> Apply:
         run = engines.load(path, engine)
-        shift, scale = np.float32(mean), np.float32(std)
+        shift, scale = np.array(mean, np.float32), np.array(std, np.float32)
 
         def apply(columns: Columns) -> Columns:
             pixels = np.stack([_square(image, side) for image in _eight_bit(columns, tone)])
@@ -105,10 +109,10 @@ def _onnx(
     return _step(width, side, load, (content_hash(path.read_bytes()),))
 
 
-METHODS = {CLASSICAL: _classical, "onnx": _onnx}
+METHODS: dict[str, Callable[..., Step]] = {CLASSICAL: _classical, "onnx": _onnx}
 
 
-def _step(width: int, side: int, load, weights: tuple[str, ...]) -> Step:  # type: ignore[no-untyped-def]
+def _step(width: int, side: int, load: Callable[[], Apply], weights: tuple[str, ...]) -> Step:
     return Step(
         reads=("image", "black", "white"),
         writes=pa.schema([pa.field("embedding", pa.list_(pa.float32(), width))]),
@@ -118,10 +122,8 @@ def _step(width: int, side: int, load, weights: tuple[str, ...]) -> Step:  # typ
     )
 
 
-def _shape(path: Path, ports, size: int | None, output: str | None) -> tuple[int, str, int]:  # type: ignore[no-untyped-def]
+def _shape(path: Path, ports: Ports, size: int | None, output: str | None) -> tuple[int, str, int]:
     """Side of the square input, name of the output, its width."""
-    from imagier.types import nearest
-
     if len(ports.inputs) != 1:
         raise SettingError(f"{path} takes {len(ports.inputs)} inputs ({', '.join(ports.inputs)}); an encoder takes one")
     (shape,) = ports.inputs.values()

@@ -130,15 +130,20 @@ class Files:
         for path, each in found.items():
             work = Work(each.path, each.source, each.name, each.size, each.mtime_ns)
             old = stored.get(path)
-            same = old is not None and (old["size"], old["mtime_ns"]) == (each.size, each.mtime_ns)
             if each.problem is not None:
                 rows.append(self._row(Done(work, None, "failed", each.problem)))
-            elif same and old["hash"] and (old["hash"] in held if old["outcome"] == "ok" else old["key"] == self.key):
+            elif old is not None and self._covered(old, work, held):
                 rows.append({**old, "source": self.collection.relative(each.source), "name": each.name})
             else:
                 works.append(work)
         self._write_rows([row for row in rows if stored.get(row["path"]) != row], [])
         return works
+
+    def _covered(self, old: Mapping[str, Any], work: Work, held: Mapping[str, int]) -> bool:
+        """Whether the row of a file still holds: it is as it was, and its items are there, or it failed under this key."""
+        if not old["hash"] or (old["size"], old["mtime_ns"]) != (work.size, work.mtime_ns):
+            return False
+        return old["hash"] in held if old["outcome"] == "ok" else bool(old["key"] == self.key)
 
     def _held(self, name: str | None) -> dict[str, int]:
         """Content hash -> pages of what an items table holds."""
