@@ -168,7 +168,9 @@ def bind(stage: Stage, given: dict[str, Any], onnx: str) -> Bound:
         given = {"output": "first", "size": 12} | given
     settings = check_settings(stage, given, stage.name)
     step = stage.make(**settings)
-    return Bound(stage.name, stage, settings, step, key_of_step(stage, settings, step, [[c] for c in step.reads]))
+    return Bound(
+        stage.name, stage, settings, tuple(given), step, key_of_step(stage, settings, step, [[c] for c in step.reads])
+    )
 
 
 def handed(bound: Bound) -> Columns:

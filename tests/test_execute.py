@@ -21,7 +21,7 @@ from drawn import BLUE, GREEN, GREY, RED, plain, save, save_pages
 
 from imagier import execute
 from imagier.collection import Collection
-from imagier.execute import Pass, Work, Worker, arrow
+from imagier.execute import Contents, Pass, Work, Worker, arrow
 from imagier.pipeline import Pipeline
 from imagier.workflows.run import run
 from imagier.workflows.summary import last_run
@@ -461,12 +461,12 @@ def test_stopped_over_suspects_no_innocent_fails(tmp_path, stop):
 
 def test_a_worker_gives_one_outcome_for_each_file(images):
     bound = Pipeline.of(["tint"]).bind()
-    worker = Worker(Pass(bound), {})
+    worker = Worker(Pass(bound), Contents({}, {}))
     works = [Work(str(path), str(images), path.name, 1, 1) for path in sorted(images.iterdir())]
     done = worker.process([*works, works[0], Work("/nowhere.png", str(images), "x", 1, 1)])
     assert len(done) == 14
     assert sorted(each.outcome for each in done) == ["failed", *["ok"] * 12, "twin"]
-    known = Worker(Pass(bound), {each.hash: 1 for each in done if each.outcome == "ok"})
+    known = Worker(Pass(bound), Contents({each.hash: 1 for each in done if each.outcome == "ok"}, {}))
     assert {each.outcome for each in known.process(works)} == {"known"}
 
 

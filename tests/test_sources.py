@@ -162,13 +162,12 @@ def test_a_name_that_is_no_unicode_is_told(folder):
     assert "Unicode" in problem
 
 
-def test_every_part_of_what_is_found_can_be_written(tmp_path):
+def test_a_source_whose_name_is_no_unicode_is_refused(tmp_path):
     odd = os.fsencode(tmp_path) + b"/caf\xe9"
     os.makedirs(odd)
     os.close(os.open(odd + b"/a.png", os.O_CREAT | os.O_WRONLY))
-    for each in scan([os.fsdecode(odd)]).files:
-        for text in (each.path, each.source, each.name):
-            text.encode()
+    with pytest.raises(SourceError, match="not valid Unicode"):
+        scan([os.fsdecode(odd)])
 
 
 def test_a_folder_that_cannot_be_read_is_told(folder, monkeypatch):

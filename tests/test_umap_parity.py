@@ -18,7 +18,7 @@ from imagier.algorithms.neighbours import nearest
 
 points = load_digits().data[:600].astype(np.float32)
 k = 15
-distances, index = nearest(points, points, k)
+index, distances = nearest(points, points, k)
 theirs, *_ = umap.umap_.fuzzy_simplicial_set(
     points, k, np.random.RandomState(0), "euclidean", knn_indices=index, knn_dists=distances
 )

@@ -136,6 +136,9 @@ _inside = threading.local()
 class _HereAlone:
     """Matches every module, but in no other thread than one that is inside `quiet`."""
 
+    pattern = "(?!)"
+    """What stands for it where filters are copied as text (scikit-learn does, for its workers): matches nothing."""
+
     def match(self, _module: str) -> bool:
         return getattr(_inside, "depth", 0) > 0
 

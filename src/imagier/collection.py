@@ -17,6 +17,7 @@ import json
 import os
 import re
 import shutil
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -156,13 +157,15 @@ class Collection:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._depth = 0
+        self._writer: int | None = None
+        """The thread that is in `writing`, so many times deep."""
 
     # ---------------------------------------------------------------- open
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Collection:
         """The collection in `folder`. Raises CollectionError where there is none, or one of a newer format."""
-        made = cls(Path(folder).absolute())
+        made = cls(Path(folder).resolve())
         if not made.exists():
             raise CollectionError(f"{folder} holds no collection. Make one: imagier run IMAGES --into {folder}")
         _ = made.state
@@ -171,16 +174,21 @@ class Collection:
     @classmethod
     def create(cls, folder: str | os.PathLike[str]) -> Collection:
         """The collection in `folder`, made when it is not there. A folder with other things in it is refused."""
-        path = Path(folder).absolute()
+        path = Path(folder).resolve()
         made = cls(path)
         if not made.exists():
             if path.exists() and not path.is_dir():
                 raise CollectionError(f"{folder} is a file. Name a folder for the collection.")
-            if path.is_dir() and (others := sorted(p.name for p in path.iterdir() if p.name != "lock")):
+            own = {"lock", "collection.json", "collection.json.part"}  # a death's, or another's who is making it now
+            if path.is_dir() and (others := sorted(p.name for p in path.iterdir() if p.name not in own)):
                 raise CollectionError(
                     f"{folder} is no collection and not empty (it holds {others[0]}). Name a new or empty folder."
                 )
-            made.save_state(State())
+            with _to_disk(path):
+                path.mkdir(parents=True, exist_ok=True)
+            with made.writing():
+                if not made.exists():
+                    made.save_state(State())
         _ = made.state
         return made
 
@@ -211,9 +219,7 @@ class Collection:
     @property
     def columns(self) -> list[str]:
         """Every column that `read` knows."""
-        items = self._items()
-        stored: list[str] = ITEMS.names if items is None else items.schema.names
-        return stored + DERIVED.names
+        return _columns(self._items())
 
     def read(self, columns: Sequence[str] | None = None, where: str | None = None) -> pa.Table:
         """Columns of the items, a row per item, sorted by id.
@@ -221,11 +227,11 @@ class Collection:
         `where` is an SQL condition on stored columns (`"\\"group\\" = 3"`). `path` and `paths` are absolute.
         Raises SettingError for a column that is not there.
         """
-        known = self.columns
+        items = self._items()
+        known = _columns(items)
         wanted = list(known if columns is None else columns)
         if unknown := [name for name in wanted if name not in known]:
             raise SettingError(nearest("column", unknown[0], known))
-        items = self._items()
         if items is None:
             return pa.schema([*ITEMS, *DERIVED]).empty_table().select(wanted)
         stored = [name for name in items.schema.names if name in wanted]
@@ -314,7 +320,12 @@ class Collection:
     def receipt(self, step: str) -> Receipt | None:
         """The receipt of one step, or None where it has not run."""
         path = self.folder / "receipts" / f"{step}.json"
-        return Receipt(**json.loads(path.read_bytes())) if path.is_file() else None
+        if not path.is_file():
+            return None
+        try:
+            return Receipt(**json.loads(path.read_bytes()))
+        except (OSError, ValueError, TypeError) as error:
+            raise CollectionError(f"{path} cannot be read: {error}. Delete it, and its step is done again.") from error
 
     def save_receipt(self, receipt: Receipt, arrays: Mapping[str, np.ndarray] | None = None) -> None:
         """Keep a receipt, and what its step fitted."""
@@ -349,30 +360,38 @@ class Collection:
     def _lock(self) -> Any:
         from filelock import FileLock
 
-        return FileLock(self.folder / "lock")
+        return FileLock(self.folder / "lock", thread_local=False)
 
     @contextmanager
     def writing(self) -> Iterator[Collection]:
-        """Be the one writer. Raises CollectionError while another process or thread is. Re-entrant."""
-        from filelock import Timeout
-
-        if self._depth == 0:
-            try:
-                self._lock.acquire(timeout=0)
-            except Timeout:
-                raise CollectionError(
-                    f"{self.folder} is being written by another imagier. Wait for it, or stop it, and try again."
-                ) from None
-            except OSError as error:
-                raise CollectionError(f"{self.folder} cannot be written: {error.strerror or error}") from error
-            self._sweep()
-        self._depth += 1
+        """Be the one writer. Raises CollectionError while another process or thread is. Re-entrant in its thread."""
+        if self._writer != threading.get_ident():
+            self._acquire()
         try:
+            if self._depth == 0:
+                self._writer = threading.get_ident()
+                self._sweep()
+            self._depth += 1
             yield self
         finally:
-            self._depth -= 1
+            self._depth = max(0, self._depth - 1)
             if self._depth == 0:
+                self._writer = None
                 self._lock.release()
+
+    def _acquire(self) -> None:
+        from filelock import Timeout
+
+        try:
+            if self._writer is not None:
+                raise Timeout(str(self.folder))
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise CollectionError(
+                f"{self.folder} is being written by another imagier. Wait for it, or stop it, and try again."
+            ) from None
+        except OSError as error:
+            raise CollectionError(f"{self.folder} cannot be written: {error.strerror or error}") from error
 
     def _sweep(self) -> None:
         """Remove items tables that are no longer in force: kept until now for readers that had them open."""
@@ -433,7 +452,8 @@ class Collection:
         """An items table by name as a Lance dataset, or None where it is not there (yet)."""
         import lance
 
-        if name is None or not (self.folder / name / "_versions").is_dir():
+        versions = self.folder / (name or "") / "_versions"
+        if name is None or not versions.is_dir() or not any(versions.iterdir()):
             return None
         return lance.dataset(self._uri(name))
 
@@ -446,13 +466,26 @@ class Collection:
             lance.write_dataset(rows, self._uri(name), mode="create" if new else "append")
 
     def put_columns(self, name: str, columns: pa.Table) -> None:
-        """Set columns of every item, by `id`; those of the same names are replaced, items not named get null."""
-        self.drop_columns(name, [c for c in columns.schema.names if c != "id"])
+        """Set columns of every item, by `id`; those of the same names are replaced, items not named get null.
+
+        Readers see the old columns or the new ones: these come under other names, and the names change in one commit.
+        """
+        names = [column for column in columns.schema.names if column != "id"]
+        self.drop_columns(name, [column for column in self.table(name).schema.names if column.endswith(_PASSING)])
+        before = self.table(name).schema.names
+        replaced = [column for column in names if column in before]
+        coming = [column + _NEW if column in replaced else column for column in names]
+        columns = columns.rename_columns(["id", *coming])
         with _to_disk(self.folder):
             if columns.num_rows:
                 self.table(name).merge(columns, "id")
             else:  # a join with nothing is refused: all values are null then
                 self.table(name).add_columns(pa.schema([field for field in columns.schema if field.name != "id"]))
+            if replaced:
+                old = [{"path": column, "name": column + _OLD} for column in replaced]
+                new = [{"path": column + _NEW, "name": column} for column in replaced]
+                self.table(name).alter_columns(*old, *new)
+        self.drop_columns(name, [column + _OLD for column in replaced])
 
     def drop_columns(self, name: str, columns: Iterable[str]) -> None:
         """Forget columns of the items; those that are not there are no error."""
@@ -488,6 +521,16 @@ class Collection:
 
     def _files(self) -> Any:
         return self.table("files.lance")
+
+
+_NEW, _OLD = _PASSING = ("~new", "~old")
+"""What columns are called for a moment while they are replaced."""
+
+
+def _columns(items: Any) -> list[str]:
+    """What `read` knows of an items table."""
+    schema = ITEMS if items is None else items.schema
+    return [*(name for name in schema.names if not name.endswith(_PASSING)), *DERIVED.names]
 
 
 def _quoted(values: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ that kills the child too has killed twice, and is `failed`; nobody else's stop o
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,7 +17,8 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections import Counter
+from collections.abc import Container, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -29,8 +31,7 @@ import pyarrow as pa
 from imagier import images
 from imagier.collection import ITEMS, write_whole
 from imagier.pipeline import Bound, Named, Pipeline
-from imagier.sources import root
-from imagier.types import Apply, Columns, Image, ImageError, SourceError
+from imagier.types import Apply, Columns, Image, ImageError, ImagierError, SourceError
 
 CHUNK = 16
 """Files that a worker takes in hand at once."""
@@ -60,7 +61,8 @@ class Done:
     work: Work
     hash: str | None
     outcome: str
-    """ok; failed; known (its content is in the table already); twin (the same content is in another worker's hand)."""
+    """ok; failed; known (its content is in the table already); twin (the same content is in another worker's hand);
+    other (this pass is not for it)."""
     reason: str | None = None
     pages: int = 0
     items: pa.Table | None = None
@@ -116,21 +118,39 @@ class Pass:
     def rows(self, rows: Sequence[Columns]) -> pa.Table:
         """Put rows of `pages` through all steps: a row per item, with every column that is kept."""
         frame: Columns = {name: [row[name] for row in rows] for name in rows[0]}
-        ended: list[Columns] = []
+        ended: list[pa.Table] = []
+        measured: set[str] = set()
+        of_parents: set[str] = set()
         for bound, apply in zip(self.steps, self._applies, strict=True):
+            if not frame["id"]:
+                break  # no region was found: an outcome, and nothing for later steps to do
             out = apply({name: frame[name] for name in bound.step.reads})
             if "parent" in bound.step.passes:
-                ended.append(frame)
+                ended.append(_table(frame, self.schema, measured - of_parents))
+                # What was measured on the whole image can be read by later steps, but is no region's own.
+                of_parents = measured.copy()
                 frame = _regions(frame, out, bound.key)
             named = {bound.prefix + c if c in bound.step.writes.names else c: values for c, values in out.items()}
             frame = frame | {name: values for name, values in named.items() if name not in ("parent", "box")}
-        return pa.concat_tables(_table(each, self.schema) for each in [*ended, frame])
+            measured |= set(bound.writes.names)
+        return pa.concat_tables([*ended, _table(frame, self.schema, measured - of_parents)])
 
 
 def arrow(values: Any, field: pa.Field) -> pa.Array:
-    """n values (a list with None for null, an (n,) or (n, d) array, masked where null) as an Arrow array of `field`."""
+    """n values (a list with None for null, an (n,) or (n, d) array, masked where null) as an Arrow array of `field`.
+
+    Raises ValueError for vectors of another width than the field's, or with values that are not finite.
+    """
     if isinstance(values, np.ma.MaskedArray):
-        values = [None if hidden else value for value, hidden in zip(values, np.ma.getmaskarray(values), strict=True)]
+        hidden = np.ma.getmaskarray(values).reshape(len(values), -1).any(axis=1).tolist()
+        values = [None if none else value for value, none in zip(values.data, hidden, strict=True)]
+    if pa.types.is_fixed_size_list(field.type):
+        whole = [values] if isinstance(values, np.ndarray) else [[each] for each in values if each is not None]
+        for vectors in map(np.asarray, whole):
+            if vectors.ndim != 2 or vectors.shape[1] != field.type.list_size:
+                raise ValueError(f"{field.name}: vectors of the shape {vectors.shape}, not (n, {field.type.list_size})")
+            if not np.isfinite(vectors).all():
+                raise ValueError(f"{field.name}: a vector with values that are not finite")
     if isinstance(values, np.ndarray) and values.ndim == 2:
         flat = pa.array(np.ascontiguousarray(values).reshape(-1), field.type.value_type)
         return pa.FixedSizeListArray.from_arrays(flat, field.type.list_size).cast(field.type)
@@ -153,34 +173,57 @@ def _regions(frame: Columns, out: Columns, key: str) -> Columns:
     """The rows that a step cut out of the rows it was given: `parent` says of which row, `box` where."""
     parents = [int(at) for at in out["parent"]]
     made: list[Columns] = []
+    equals: Counter[tuple[Any, ...]] = Counter()
     for at, box, image in zip(parents, out["box"], out["image"], strict=True):
         row = {name: values[at] for name, values in frame.items()}
         edges = [float(edge) for edge in box]
-        ident = hashlib.sha256(json.dumps([row["id"], edges, key]).encode()).hexdigest()
-        made.append(
-            row | _pictured(image, row["black"], row["white"]) | {"id": ident, "parent": row["id"], "box": edges}
-        )
+        rank = equals[at, *edges]
+        equals[at, *edges] += 1
+        ident = hashlib.sha256(json.dumps([row["id"], edges, rank, key]).encode()).hexdigest()
+        size = {"width": round(edges[2] - edges[0]), "height": round(edges[3] - edges[1])}
+        own = {"id": ident, "parent": row["id"], "box": edges}
+        made.append(row | _pictured(image, row["black"], row["white"]) | size | own)
     return {name: [row[name] for row in made] for name in frame}
 
 
-def _table(frame: Columns, schema: pa.Schema) -> pa.Table:
-    n = len(frame["id"])
-    return pa.table([arrow(frame.get(field.name, [None] * n), field) for field in schema], schema)
+def _table(frame: Columns, schema: pa.Schema, measured: set[str]) -> pa.Table:
+    """What a frame keeps: the columns of ITEMS and those in `measured`, the others null."""
+    empty = [None] * len(frame["id"])
+    kept = {*ITEMS.names, *measured}
+    return pa.table([arrow(frame[f.name] if f.name in kept else empty, f) for f in schema], schema)
 
 
 # ---------------------------------------------------------------- one worker
 
 
-class Worker:
-    """Puts files through a pass. One serves many threads: what they share is which contents are taken."""
+class Contents:
+    """What is known of contents, by their hash, through all of a run: shared by its threads."""
 
-    def __init__(self, joined: Pass, known: dict[str, int]) -> None:
-        self.joined = joined
-        self.known = known
-        """Content hash -> pages, of what the items table holds already."""
-        self.stop = threading.Event()
+    def __init__(self, held: dict[str, int], failed: dict[str, str]) -> None:
+        self.held = held
+        """Hash -> pages, of what the items table holds."""
+        self.failed = failed
+        """Hash -> reason, of what failed in a run of the same key."""
         self._taken: set[str] = set()
         self._lock = threading.Lock()
+
+    def take(self, content: str) -> bool:
+        """Whether the caller is the first to ask, and so the one to do it."""
+        with self._lock:
+            first = content not in self._taken
+            self._taken.add(content)
+            return first
+
+
+class Worker:
+    """Puts files through a pass. One serves many threads."""
+
+    def __init__(self, joined: Pass, contents: Contents, only: Container[str] | None = None) -> None:
+        self.joined = joined
+        self.contents = contents
+        self.only = only
+        """Contents that this pass is for; None: all."""
+        self.stop = threading.Event()
 
     def process(self, works: Sequence[Work]) -> list[Done]:
         """Files in, outcomes out. Raises SourceError when a whole source has gone."""
@@ -188,6 +231,7 @@ class Worker:
         open_files: dict[str, Done] = {}
         tables: dict[str, list[pa.Table]] = {}
         rows: list[Columns] = []
+        gathered = 0
 
         def flush() -> None:
             for content, result in self._through(rows).items():
@@ -200,7 +244,7 @@ class Worker:
         for work in works:
             if self.stop.is_set():
                 break
-            begun = self._begin(work)
+            begun = self.begin(work)
             if isinstance(begun, Done):
                 done.append(begun)
                 continue
@@ -211,35 +255,43 @@ class Worker:
                 for row in self.joined.pages(data, content):
                     pages += 1
                     rows.append(row)
-                    if sum(each["image"].nbytes for each in rows) > BUDGET:
+                    gathered += row["image"].nbytes
+                    if gathered > BUDGET:
                         flush()
-                open_files[content] = replace(open_files[content], pages=pages)
-            except ImageError as error:
+                        gathered = 0
+                if open_files[content].outcome == "ok":
+                    open_files[content] = replace(open_files[content], pages=pages)
+            except Exception as error:  # noqa: BLE001 - a decoder is much foreign code; the reason says what it raised
+                why = str(error) if isinstance(error, ImageError) else f"{type(error).__name__}: {error}"
                 rows[:] = [row for row in rows if row["file"] != content]
-                open_files[content] = replace(open_files[content], outcome="failed", reason=str(error), pages=pages)
+                open_files[content] = replace(open_files[content], outcome="failed", reason=why, pages=pages)
         flush()
         for content, each in open_files.items():
             whole = each.outcome == "ok"
             done.append(replace(each, items=pa.concat_tables(tables[content]) if whole else None))
         return done
 
-    def _begin(self, work: Work) -> Done | tuple[bytes, str]:
+    def begin(self, work: Work) -> Done | tuple[bytes, str]:
         """Read and hash a file; a Done where that is all there is to do."""
         try:
             data = Path(work.path).read_bytes()
         except FileNotFoundError:
-            if not os.path.lexists(root(work.source)):
+            inside = work.path.endswith(os.sep + work.name)
+            base = work.path[: -len(work.name) - 1] if inside else os.path.dirname(work.path)
+            if not os.path.lexists(base):
                 raise SourceError(f"{work.source} vanished while it was being read") from None
             return Done(work, None, "failed", "vanished before it was read")
         except OSError as error:
             return Done(work, None, "failed", f"cannot be read: {error.strerror or error}")
         content = images.content_hash(data)
-        if content in self.known:
-            return Done(work, content, "known", pages=self.known[content])
-        with self._lock:
-            if content in self._taken:
-                return Done(work, content, "twin")
-            self._taken.add(content)
+        if content in self.contents.held:
+            return Done(work, content, "known", pages=self.contents.held[content])
+        if content in self.contents.failed:
+            return Done(work, content, "failed", self.contents.failed[content])
+        if self.only is not None and content not in self.only:
+            return Done(work, content, "other")
+        if not self.contents.take(content):
+            return Done(work, content, "twin")
         return data, content
 
     def _through(self, rows: Sequence[Columns]) -> dict[str, pa.Table | str]:
@@ -358,31 +410,57 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
 
     def process(self, work: Work) -> Done:
-        """The file's outcome; `failed` where the child died over it."""
+        """The file's outcome; `failed` where the child died over it.
+
+        The file is read and hashed here, so that a copy of it is not taken for another file, now or later.
+        """
+        begun = self.worker.begin(work)
+        if isinstance(begun, Done):
+            return begun
         if self._process is None:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "imagier.execute"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-            )
-            named = [Named(s.stage.name, s.settings, s.name).written for s in self.worker.joined.steps]
-            self._send({"steps": named, "known": self.worker.known})
-        assert self._process.stdout is not None
+            self._start()
         try:
             self._send(asdict(work))
-            answer = _receive(self._process.stdout)
+            head, body = self._receive()
         except (BrokenPipeError, EOFError):
-            code = self._process.wait()
-            self._process = None
-            how = f"signal {-code}" if code < 0 else f"exit code {code}"
-            return Done(work, None, "failed", f"the program died twice while it had this file in hand ({how})")
-        head, body = answer
+            how = self._end()
+            return Done(work, begun[1], "failed", f"the program died twice while it had this file in hand ({how})")
         items = pa.ipc.open_stream(body).read_all() if body else None
         return Done(**{**head, "work": work, "items": items})
 
+    def _start(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "imagier.execute"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        )
+        try:
+            self._send({"steps": [Named(s.stage.name, s.settings, s.name).written for s in self.worker.joined.steps]})
+            self._receive()  # ready: from here on, its death is the file's doing
+        except (BrokenPipeError, EOFError):
+            raise ImagierError(
+                f"files that an earlier run died over are tried in a process of their own, which did not start "
+                f"({self._end()}; what it said is above). Put that right and run the same command to go on."
+            ) from None
+
     def close(self) -> None:
         """End the child."""
-        if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.close()
-            self._process.wait()
+        if self._process is not None:
+            self._end()
+
+    def _end(self) -> str:
+        """Wait for the child's end; how it came."""
+        assert self._process is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.communicate()
+        code, self._process = self._process.returncode, None
+        return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+    def _receive(self) -> tuple[dict[str, Any], bytes]:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        return _receive(self._process.stdout)
 
     def _send(self, message: dict[str, Any]) -> None:
         assert self._process is not None
@@ -407,8 +485,9 @@ def _be_child() -> None:
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a stage prints must not fall into the answers
     first = json.loads(sys.stdin.buffer.readline())
-    steps = Pipeline(tuple(Named(**step) for step in first["steps"])).bind()
-    worker = Worker(Pass(steps), first["known"])
+    worker = Worker(Pass(Pipeline(tuple(Named(**step) for step in first["steps"])).bind()), Contents({}, {}))
+    worker.joined.load()
+    _answer(out, {}, b"")
     for line in sys.stdin.buffer:
         (done,) = worker.process([Work(**json.loads(line))])
         body = b""
@@ -417,9 +496,14 @@ def _be_child() -> None:
             with pa.ipc.new_stream(sink, done.items.schema) as stream:
                 stream.write_table(done.items)
             body = sink.getvalue().to_pybytes()
-        head = json.dumps({"hash": done.hash, "outcome": done.outcome, "reason": done.reason, "pages": done.pages})
-        out.write(struct.pack(">QQ", len(head.encode()), len(body)) + head.encode() + body)
-        out.flush()
+        head = {"hash": done.hash, "outcome": done.outcome, "reason": done.reason, "pages": done.pages}
+        _answer(out, head, body)
+
+
+def _answer(out: IO[bytes], head: dict[str, Any], body: bytes) -> None:
+    text = json.dumps(head).encode()
+    out.write(struct.pack(">QQ", len(text), len(body)) + text + body)
+    out.flush()
 
 
 if __name__ == "__main__":

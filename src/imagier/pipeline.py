@@ -14,18 +14,19 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 
 from imagier.collection import DERIVED, ITEMS
 from imagier.stages import find_stage
-from imagier.types import SettingError, Stage, Step, nearest
+from imagier.types import AFile, SettingError, Stage, Step, nearest
 
 INGEST = 1
 """Raised when what the decoder, the thumbnail or the perceptual hash give changes: all images are then read again."""
@@ -68,8 +69,15 @@ class Bound:
     stage: Stage
     settings: dict[str, Any]
     """All settings, defaults filled in."""
+    given: tuple[str, ...]
+    """Those that were not left to their defaults."""
     step: Step
     key: str
+
+    @property
+    def written(self) -> dict[str, Any]:
+        """The step in the words of a pipeline file, with the settings that were given."""
+        return Named(self.stage.name, {name: self.settings[name] for name in self.given}, self.name).written
 
     @property
     def prefix(self) -> str:
@@ -90,13 +98,13 @@ class Pipeline:
 
     @classmethod
     def of(cls, source: Pipeline | str | os.PathLike[str] | Sequence[Any] | None) -> Pipeline:
-        """A pipeline from a YAML file's path, from a list as YAML would give it, or the default one for None.
+        """A pipeline from a YAML file's path, from a list as YAML would give it; None or "default": the default one.
 
         Raises SettingError for what is no pipeline.
         """
         if isinstance(source, Pipeline):
             return source
-        if source is None:
+        if source is None or source == "default":
             return cls._parse(_yaml(DEFAULT, "the default pipeline"), "the default pipeline")
         if isinstance(source, str | os.PathLike):
             path = Path(source)
@@ -105,7 +113,7 @@ class Pipeline:
             except (OSError, UnicodeDecodeError) as error:
                 raise SettingError(f"the pipeline {path} cannot be read: {error}") from error
             return cls._parse(_yaml(text, str(path)), str(path))
-        return cls._parse(list(source), "the pipeline")
+        return cls._parse(list(source) if isinstance(source, list | tuple) else source, "the pipeline")
 
     @classmethod
     def _parse(cls, raw: Any, where: str) -> Pipeline:
@@ -151,7 +159,7 @@ class Pipeline:
                     raise SettingError(f"{named.name} reads a column that no step before it makes: "
                                        + nearest("column", column, readable))  # fmt: skip
             key = key_of_step(stage, settings, step, [makers[column] for column in step.reads])
-            made = Bound(named.name, stage, settings, step, key)
+            made = Bound(named.name, stage, settings, tuple(named.settings), step, key)
             for column in made.writes.names:
                 if column in kept:
                     raise SettingError(
@@ -184,9 +192,29 @@ def check_settings(stage: Stage, given: Mapping[str, Any], name: str) -> dict[st
         try:
             settings[key] = msgspec.convert(value, hints[key]) if key in given else value
         except msgspec.ValidationError as error:
-            wanted = str(parameter.annotation).replace("None | ", "").replace(" | None", "")
-            raise SettingError(f"{name}.{key} cannot be {value!r}: {error}; it takes {wanted}") from error
+            raise SettingError(f"{name}.{key} cannot be {value!r}: it takes {_said(hints[key])}") from error
+        if AFile in get_args(hints[key]) and os.path.isfile(settings[key]):
+            settings[key] = os.path.abspath(settings[key])
+        if not all(map(math.isfinite, _floats(value))):
+            raise SettingError(f"{name}.{key} cannot be {value!r}: it takes finite numbers")
     return settings
+
+
+def _said(hint: Any) -> str:
+    """A type, as a person would say it: the choices, or a kind of value."""
+    if get_origin(hint) is Literal:
+        return " or ".join(map(str, get_args(hint)))
+    if get_origin(hint) is list:
+        return f"a list of {_said(get_args(hint)[0])}s"
+    if get_args(hint):
+        return " or ".join(_said(each) for each in get_args(hint) if each is not type(None))
+    return {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}.get(hint, str(hint))
+
+
+def _floats(value: Any) -> list[float]:
+    if isinstance(value, list | tuple):
+        return [number for each in value for number in _floats(each)]
+    return [value] if isinstance(value, float) else []
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
@@ -199,7 +227,10 @@ def parse_setting(text: str) -> tuple[str, Any]:
 
 def key_of_step(stage: Stage, settings: Mapping[str, Any], step: Step, made_by: Sequence[Sequence[str]]) -> str:
     """The key of a step: all that its result depends on but the items. `made_by`: the maker of each column."""
-    return _digest([stage.name, stage.version, dict(settings), step.weights, step.precision, made_by])
+    hints = get_type_hints(stage.make, include_extras=True)
+    files = {name for name, value in settings.items() if AFile in get_args(hints[name]) and os.path.isfile(value)}
+    told = {name: "a file" if name in files else value for name, value in settings.items()}
+    return _digest([stage.name, stage.version, told, step.weights, step.precision, made_by])
 
 
 def key_of_pass(rows: Iterable[Bound]) -> str:
@@ -237,12 +268,14 @@ def _yaml(text: str, where: str) -> Any:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """YAML 1.2's booleans: `on`, `off`, `yes` and `no` are words."""
+        """As YAML 1.2 has it: `on`, `off`, `yes` and `no` are words, 1e-3 is a number."""
 
     Loader.yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in each if not (tag.endswith(":bool") and first not in "tTfF")]
         for first, each in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+    number = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+.0123456789"))
     try:
         return yaml.load(text, Loader)
     except yaml.YAMLError as error:

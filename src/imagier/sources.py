@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from stat import S_ISREG
 
 from imagier.images import SUFFIXES
 from imagier.types import SourceError
@@ -35,6 +36,8 @@ class Scan:
     files: tuple[Found, ...]
     skipped: int
     """Files in the folders that do not bear an image's suffix."""
+    unread: tuple[str, ...]
+    """Folders below a source that could not be read: nothing is known of what is in them."""
 
 
 def scan(sources: Sequence[str | os.PathLike[str]], *, beside: Path | None = None) -> Scan:
@@ -42,26 +45,45 @@ def scan(sources: Sequence[str | os.PathLike[str]], *, beside: Path | None = Non
 
     Folders are walked whole, links to folders followed (each real folder once), hidden files and folders and every
     collection's folder (`beside`, and any other) left out. A file that is named itself is taken whatever its suffix.
-    Raises SourceError for a source that is not there.
+    Raises SourceError for a source that is not there or cannot be read.
     """
     found: dict[str, Found] = {}
     skipped = 0
-    for source in sources:
-        for each in _of_source(os.path.abspath(source), beside):
+    unread: list[str] = []
+    for source in map(check, sources):
+        for each in _of_source(source, beside):
             if each is None:
                 skipped += 1
             else:
+                if each.problem is not None and each.problem.startswith(UNREADABLE):
+                    unread.append(each.path)
                 found.setdefault(each.path, each)
-    return Scan(tuple(_stat(found[path]) for path in sorted(found)), skipped)
+    return Scan(tuple(_stat(found[path]) for path in sorted(found)), skipped, tuple(unread))
+
+
+UNREADABLE = "folder cannot be read"
 
 
 def check(source: str | os.PathLike[str]) -> str:
     """A source's absolute form. Raises SourceError when nothing is there."""
+    if not os.fspath(source):
+        raise SourceError("an empty name is no source. Name a folder, a file or a glob such as 'photos/*.jpg'.")
     path = os.path.abspath(source)
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise SourceError(f"the name {source!r} is not valid Unicode. Rename it, or name the folder above.") from None
     if not os.path.lexists(path) and not _is_glob(path):
         raise SourceError(f"{source} is not there. Name a folder, a file or a glob such as 'photos/*.jpg'.")
-    if not os.path.lexists(path) and not glob.glob(path, recursive=True):
+    if not os.path.lexists(path) and next(glob.iglob(_pattern(path), recursive=True), None) is None:
         raise SourceError(f"{source} matches nothing. Quote the glob, and try it with ls.")
+    if os.path.isdir(path):
+        if _is_collection(path):
+            raise SourceError(f"{source} is a collection. Name the images that it was made from, or another folder.")
+        try:
+            os.listdir(path)
+        except OSError as error:
+            raise SourceError(f"{source} cannot be read: {error.strerror}. Nothing was changed.") from error
     return path
 
 
@@ -69,10 +91,16 @@ def root(source: str) -> str:
     """The folder that names are relative to: a folder itself, a file's folder, what stands before a glob's pattern."""
     if os.path.lexists(source):
         return source if os.path.isdir(source) else os.path.dirname(source)
-    head = source
-    while _is_glob(head):
+    head = os.path.dirname(source)
+    while not os.path.isdir(head):
         head = os.path.dirname(head)
     return head
+
+
+def _pattern(source: str) -> str:
+    """A glob whose own folder is taken to the letter, whatever brackets are in its name."""
+    base = root(source)
+    return os.path.join(glob.escape(base), os.path.relpath(source, base))
 
 
 def reaches(source: str, path: str, *, beside: Path) -> bool:
@@ -97,13 +125,17 @@ def _of_source(source: str, beside: Path | None) -> Iterator[Found | None]:
     elif os.path.lexists(source):
         yield _found(source, source, base)
     else:
-        for path in glob.iglob(source, recursive=True):
+        seen: set[str] = set()
+        # The shortest way to a file first: round a circle of links, each further one leads to what was seen.
+        for path in sorted(glob.iglob(_pattern(source), recursive=True), key=lambda path: (len(path), path)):
+            real = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+            if real in seen or _in_collection(os.path.dirname(path), base, beside):
+                continue
             if os.path.isdir(path):
-                yield from _walk(path, base, source, beside, set())
-            elif _is_image(path):
-                yield _found(path, source, base)
-            else:
-                yield None
+                yield from _walk(path, base, source, beside, seen)
+                continue
+            seen.add(real)
+            yield _found(path, source, base) if _is_image(path) else None
 
 
 def _walk(folder: str, base: str, source: str, beside: Path | None, seen: set[str]) -> Iterator[Found | None]:
@@ -112,14 +144,15 @@ def _walk(folder: str, base: str, source: str, beside: Path | None, seen: set[st
         return
     seen.add(real)
     try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
     except OSError as error:
-        yield Found(folder, source, _name(folder, base), problem=f"folder cannot be read: {error.strerror}")
+        yield Found(folder, source, _name(folder, base), problem=f"{UNREADABLE}: {error.strerror}")
         return
     for entry in entries:
         if entry.name.startswith("."):
             continue
-        if entry.is_dir():
+        if _is_folder(entry):
             inside = False
             for each in _walk(entry.path, base, source, beside, seen):
                 inside = inside or each is not None
@@ -130,6 +163,22 @@ def _walk(folder: str, base: str, source: str, beside: Path | None, seen: set[st
             yield _found(entry.path, source, base)
         else:
             yield None
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself: no folder, and `_stat` says what it is
+        return False
+
+
+def _in_collection(folder: str, base: str, beside: Path | None) -> bool:
+    """Whether a folder below `base` is, or is in, a collection's."""
+    while len(folder) > len(base):
+        if _is_collection(folder) or (beside and os.path.realpath(folder) == os.path.realpath(beside)):
+            return True
+        folder = os.path.dirname(folder)
+    return False
 
 
 def _is_collection(folder: str) -> bool:
@@ -153,6 +202,8 @@ def _stat(found: Found) -> Found:
         return _speakable(found)
     try:
         stat = os.stat(found.path)
+        if not S_ISREG(stat.st_mode):
+            return _speakable(replace(found, problem="is no plain file"))
     except FileNotFoundError:
         link = os.path.islink(found.path)
         return _speakable(replace(found, problem="a link to a file that is not there" if link else "vanished"))

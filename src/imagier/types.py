@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -51,6 +51,15 @@ def nearest(kind: str, name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"Did you mean {close[0]}?" if close else f"There are: {', '.join(names)}."
     return f"unknown {kind} {name!r}. {hint}"
+
+
+class AFile:
+    """Marks a setting that may be the path of a file."""
+
+
+NameOrFile = Annotated[str, AFile]
+"""A name, or the path of a file. A path is kept absolute, so that the collection can be brought up to date from
+anywhere; in keys the file's content stands for it (`Step.weights`), so that it can be moved."""
 
 
 @dataclass(frozen=True)

@@ -51,8 +51,10 @@ class Clustering:
     """What was approximated, and rules that filled in for a setting not given, in sentences."""
 
 
-def kmeans(points: np.ndarray, seed: int, *, k: int | None = None, k_max: int = 15) -> Clustering:
-    """k-means (Lloyd 1982, k-means++ starts): the best of 10 starts.
+def kmeans(
+    points: np.ndarray, seed: int, *, k: int | None = None, k_max: int = 15, starts: int = STARTS
+) -> Clustering:
+    """k-means (Lloyd 1982; k-means++, Arthur & Vassilvitskii 2007): the best of so many random starts.
 
     Without `k`, every k of 2..k_max is tried on up to 2,000 items and the one of the best silhouette taken.
     """
@@ -60,20 +62,20 @@ def kmeans(points: np.ndarray, seed: int, *, k: int | None = None, k_max: int = 
     if places < 2:
         return _one_group(points)
     if k is not None:
-        return Clustering(_kmeans(points, min(k, places), seed)[0], notes=_fewer(k, places))
+        return Clustering(_kmeans(points, min(k, places), seed, starts)[0], notes=_fewer(k, places))
     sample, notes = _sampled(points, K_SAMPLE, seed, "the number of groups was chosen on")
     apart = distances(sample, sample)
     ks = list(range(2, min(k_max, different(sample, k_max + 1), max(len(sample) - 1, 2)) + 1))
     if len(ks) == 0:  # the sample shows a single place: a k beyond what it can tell is not tried
         return _one_group(points)
-    runs = [_kmeans(sample, tried, seed) for tried in ks]
+    runs = [_kmeans(sample, tried, seed, starts) for tried in ks]
     choice = _choice(ks, [_rounded(scores.matrix_silhouette(apart, labels)) for labels, _ in runs])
     inertia = [float(f"{value:.6g}") for _, value in runs]
     bend = knee.elbow(np.array(ks), np.array([value for _, value in runs]))
     choice |= {"inertia": inertia, "elbow": bend, "why": choice["why"] + _elbow_says(bend, choice["chosen"])}
     labels = runs[ks.index(choice["chosen"])][0] if len(sample) == len(points) else None
     if labels is None:
-        labels = _kmeans(points, choice["chosen"], seed)[0]
+        labels = _kmeans(points, choice["chosen"], seed, starts)[0]
     return Clustering(labels, choice=choice, notes=notes)
 
 
@@ -177,13 +179,17 @@ def agglomerative(
     return Clustering(cuts[ks.index(choice["chosen"])], choice=choice, notes=notes)
 
 
-def repeated(method: str, settings: Mapping[str, Any], groups: int) -> Callable[[np.ndarray, int, float], np.ndarray]:
-    """The same method for other points: what it chose held, and what counts items scaled to their share.
+def repeated(
+    method: str, settings: Mapping[str, Any], groups: int, *, starts: int = STARTS
+) -> Callable[[np.ndarray, int, float], np.ndarray]:
+    """The same method for other points: points (m, d), a seed, and m as a share of the items, to labels (m,).
 
-    The number of groups is held at `groups`; eps, where it was not given, is found anew; sizes and counts that were
-    given shrink with the share of the items that the points are (a fixed radius holds fewer of fewer points).
+    The number of groups is held at `groups`; eps, where it was not given, is found anew. Sizes and counts that were
+    given shrink with the share of the items (a fixed radius holds fewer of fewer points). `starts` is for k-means.
     """
     own = dict(settings)
+    if method == "kmeans":
+        own |= {"starts": starts}
     if "k" in own:
         own |= {"k": max(groups, 2)}
     if "distance_threshold" in own:
@@ -210,7 +216,7 @@ def different(points: np.ndarray, most: int) -> int:
     return len(seen)
 
 
-def _kmeans(points: np.ndarray, k: int, seed: int) -> tuple[np.ndarray, float]:
+def _kmeans(points: np.ndarray, k: int, seed: int, starts: int) -> tuple[np.ndarray, float]:
     """Labels (n,) int64 and the inertia.
 
     On one thread: sums then never depend on how many there are, and runs this short are several times slower on two.
@@ -219,7 +225,7 @@ def _kmeans(points: np.ndarray, k: int, seed: int) -> tuple[np.ndarray, float]:
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1):
-        model = KMeans(n_clusters=k, n_init=STARTS, random_state=seed).fit(points.astype(np.float64))
+        model = KMeans(n_clusters=k, n_init=starts, random_state=seed).fit(points.astype(np.float64))
     return model.labels_.astype(np.int64), float(model.inertia_)
 
 

@@ -116,19 +116,26 @@ def described(points: np.ndarray, labels: np.ndarray, silhouettes: np.ndarray) -
 
 
 def centroids(points: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The numbers of the groups, ascending (g,) int64, and their centroids (g, d) float64."""
+    """The numbers of the groups, ascending (g,) int64, and their centroids (g, d) float64.
+
+    Where all points are noise: no number, and one row, the mean of all.
+    """
     numbers = np.unique(labels[labels >= 0])
     inside = labels >= 0
+    if len(points) and not len(numbers):
+        return numbers.astype(np.int64), points.mean(axis=0, dtype=np.float64)[None]
     return numbers.astype(np.int64), scores.centroids(points[inside], np.searchsorted(numbers, labels[inside]))
 
 
 def to_centroids(points: np.ndarray, labels: np.ndarray, numbers: np.ndarray, middles: np.ndarray) -> np.ndarray:
     """Distance of each point to its own group's centroid, of noise to the nearest. (n,) float64.
 
-    numbers (g,), ascending, and middles (g, d) as `centroids` gives them; without groups, the distance to the mean.
+    numbers (g,), ascending, and middles (g, d) as `centroids` gives them; NaN where there was no point to have a middle.
     """
+    if not len(middles):
+        return np.full(len(points), np.nan)
     if not len(numbers):
-        return from_point(points, points.mean(axis=0, dtype=np.float64)) if len(points) else np.zeros(0)
+        return from_point(points, middles[0])
     own = np.searchsorted(numbers, labels).clip(0, len(numbers) - 1)
     noise = labels < 0
     own[noise] = nearest(points[noise], middles, 1)[0][:, 0]
@@ -154,8 +161,11 @@ def fence(points: np.ndarray) -> tuple[float, np.ndarray]:
     """How far out an item may lie, and which of the fitted points (n, d) lie farther: a distance, and (n,) bool.
 
     Q3 + 3 (Q3 - Q1) of the mean distances to the 5 nearest others (Tukey 1977, the outer fence), exact copies left
-    out of the quartiles: a folder half of copies would call every other item far.
+    out of the quartiles: a folder half of copies would call every other item far. Of no more than 5 points none is
+    far, and no new item can be: the distance is infinite.
     """
+    if len(points) <= NEIGHBOURS:
+        return np.inf, np.zeros(len(points), bool)
     apart = mean_distances(points, points, NEIGHBOURS, leave_self=True)
     positive = apart[apart > 0]
     if not len(positive):

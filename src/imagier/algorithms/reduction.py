@@ -112,7 +112,8 @@ def tsne_map(points: np.ndarray, *, dimensions: int, perplexity: float, exaggera
     """t-SNE of points (n, d), not flat (van der Maaten & Hinton 2008, JMLR 9:2579), by openTSNE.
 
     `perplexity` must be at most (n - 1) / 3. Barnes-Hut in three dimensions and below 10,000 points, interpolation
-    beyond. On one thread: the sums of several have no fixed order, and the map would not come out the same twice.
+    beyond. On one thread: several give the same map, but wait for one another by spinning, and on a machine that has
+    other work to do two took two to three times as long as one.
     """
     import openTSNE
     from openTSNE.affinity import PerplexityBasedNN

@@ -26,6 +26,8 @@ class Ports:
 
     inputs: dict[str, tuple[int | None, ...]]
     outputs: dict[str, tuple[int | None, ...]]
+    floats: bool
+    """Whether all inputs are float32, which is what images are handed over as."""
 
 
 def pick(engine: str = "auto") -> str:
@@ -72,7 +74,8 @@ def _openvino_ports(path: Path) -> Ports:
             for node in nodes
         }
 
-    return Ports(shapes(model.inputs), shapes(model.outputs))
+    floats = all(node.get_element_type().get_type_name() == "f32" for node in model.inputs)
+    return Ports(shapes(model.inputs), shapes(model.outputs), floats)
 
 
 def _openvino_load(path: Path, threads: int | None) -> Run:
@@ -80,19 +83,34 @@ def _openvino_load(path: Path, threads: int | None) -> Run:
 
     model = _openvino_model(path)
     (port,) = model.inputs
-    shape = port.get_partial_shape()
-    shape[0] = -1  # any number of images at once, whatever the file was exported with
-    model.reshape({port: shape})
+    # By place, not by name: a compiled network may call an output after the last of several layers that it joined.
+    names = [node.get_any_name() for node in model.outputs]
+    fixed = port.get_partial_shape()[0]
     config = {"INFERENCE_PRECISION_HINT": "f32"} | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
     compiled = openvino.Core().compile_model(model, "CPU", config)
-    names = [node.get_any_name() for node in compiled.outputs]
     local = threading.local()
 
-    def run(batch: np.ndarray) -> dict[str, np.ndarray]:
+    def infer(batch: np.ndarray) -> list[np.ndarray]:
         if not hasattr(local, "request"):
             local.request = compiled.create_infer_request()  # a request serves one thread
         result = local.request.infer({0: np.ascontiguousarray(batch, np.float32)})
-        return {name: np.array(result[at], np.float32) for at, name in enumerate(names)}
+        return [np.array(result[at], np.float32) for at in range(len(names))]
+
+    return _run(infer, names, fixed.get_length() if fixed.is_static else None)
+
+
+def _run(infer: Callable[[np.ndarray], list[np.ndarray]], names: list[str], fixed: int | None) -> Run:
+    """`infer` for any number of images, also where the file was exported for a fixed number of them."""
+
+    def run(batch: np.ndarray) -> dict[str, np.ndarray]:
+        n = len(batch)
+        if fixed is None:
+            parts = [infer(batch)]
+        else:
+            short = -n % fixed  # the last part is filled up with its own images, and cut again below
+            batch = np.concatenate([batch, np.repeat(batch[-1:], short, axis=0)])
+            parts = [infer(batch[at : at + fixed]) for at in range(0, len(batch), fixed)]
+        return {name: np.concatenate([part[at] for part in parts])[:n] for at, name in enumerate(names)}
 
     return run
 
@@ -115,23 +133,20 @@ def _onnxruntime_ports(path: Path) -> Ports:
     def shapes(nodes: list[Any]) -> dict[str, tuple[int | None, ...]]:
         return {node.name: tuple(d if isinstance(d, int) else None for d in node.shape) for node in nodes}
 
-    return Ports(shapes(session.get_inputs()), shapes(session.get_outputs()))
+    floats = all(node.type == "tensor(float)" for node in session.get_inputs())
+    return Ports(shapes(session.get_inputs()), shapes(session.get_outputs()), floats)
 
 
 def _onnxruntime_load(path: Path, threads: int | None) -> Run:
     session = _onnxruntime_session(path, threads)
     (port,) = session.get_inputs()
     names = [node.name for node in session.get_outputs()]
-    single = isinstance(port.shape[0], int)
 
-    def run(batch: np.ndarray) -> dict[str, np.ndarray]:
-        batch = np.ascontiguousarray(batch, np.float32)
-        # A file exported for a fixed number of images takes just that: one by one is the only split that always fits.
-        parts = [batch[at : at + port.shape[0]] for at in range(0, len(batch), port.shape[0])] if single else [batch]
-        results = [session.run(names, {port.name: part}) for part in parts]
-        return {name: np.concatenate([r[at] for r in results]).astype(np.float32) for at, name in enumerate(names)}
+    def infer(batch: np.ndarray) -> list[np.ndarray]:
+        results = session.run(names, {port.name: np.ascontiguousarray(batch, np.float32)})
+        return [np.asarray(result, np.float32) for result in results]
 
-    return run
+    return _run(infer, names, port.shape[0] if isinstance(port.shape[0], int) else None)
 
 
 ENGINES: dict[str, tuple[Callable[[Path], Ports], Callable[[Path, int | None], Run]]] = {

@@ -26,8 +26,9 @@ def find_stage(name: str) -> Stage:
     for entry in entry_points(group="imagier.stages", name=name):
         try:
             found = entry.load()
-        except (ImportError, AttributeError) as error:
-            raise SettingError(f"the plug-in stage {name!r} ({entry.value}) does not load: {error}") from error
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}"
+            raise SettingError(f"the plug-in stage {name!r} ({entry.value}) does not load: {why}") from error
         if not isinstance(found, Stage) or found.name != name:
             raise SettingError(f"the plug-in stage {name!r} ({entry.value}) is no imagier.types.Stage of that name")
         return found

@@ -182,7 +182,7 @@ def _judged(
     else:
         again = repeated(method, settings, count)
         agreement = verdict.stability(points, labels, again, resamples, seed)
-        own, drawn = verdict.references(points, labels, again, seed)
+        own, drawn = verdict.references(points, labels, repeated(method, settings, count, starts=verdict.STARTS), seed)
         found = verdict.judge(labels, own, drawn, agreement)
         reference = {"separation": _r(own), "uniform": _each(drawn[0]), "gaussian": _each(drawn[1])}
     mean = _r(float(np.mean(agreement))) if agreement else None

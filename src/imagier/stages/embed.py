@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from imagier.stages._choice import chosen
-from imagier.types import Apply, Columns, Image, SettingError, Stage, Step, nearest
+from imagier.types import Apply, Columns, Image, NameOrFile, SettingError, Stage, Step, nearest
 
 if TYPE_CHECKING:
     from imagier.models.engines import Ports
@@ -28,7 +28,7 @@ Tone = Literal["auto", "full"]
 
 def make(
     *,
-    encoder: str = CLASSICAL,
+    encoder: NameOrFile = CLASSICAL,
     tone: Tone = "auto",
     size: int | None = None,
     mean: list[float] | None = None,
@@ -84,9 +84,11 @@ def _onnx(
 
     path = Path(encoder)
     if not path.is_file():
-        raise SettingError(f"embed.encoder: {path} is not there. Name an .onnx file, or {CLASSICAL!r}.")
+        raise SettingError(f"embed.encoder: {path.absolute()} is not there. Name an .onnx file, or {CLASSICAL!r}.")
+    if size is not None and not 1 <= size <= 4096:
+        raise SettingError(f"embed.size cannot be {size}: it takes 1 to 4096 pixels")
     for name, values in (("mean", mean), ("std", std)):
-        if len(values) != 3 or (name == "std" and min(values) <= 0):
+        if len(values) != 3 or not np.isfinite(values).all() or (name == "std" and min(values) <= 0):
             raise SettingError(f"embed.{name} cannot be {values}: it takes three numbers, one for each of R, G, B")
     engine = engines.pick(engine)
     side, name, width = _shape(path, engines.ports(path, engine), size, output)
@@ -127,8 +129,11 @@ def _shape(path: Path, ports: Ports, size: int | None, output: str | None) -> tu
     if len(ports.inputs) != 1:
         raise SettingError(f"{path} takes {len(ports.inputs)} inputs ({', '.join(ports.inputs)}); an encoder takes one")
     (shape,) = ports.inputs.values()
-    if len(shape) != 4 or shape[1] not in (3, None):
-        raise SettingError(f"{path} takes {shape}; an encoder takes images as (n, 3, H, W)")
+    if len(shape) != 4 or shape[1] not in (3, None) or not ports.floats:
+        kind = "float32" if ports.floats else "no float32"
+        raise SettingError(f"{path} takes {shape}, {kind}; an encoder takes float32 images as (n, 3, H, W)")
+    if shape[2] != shape[3]:
+        raise SettingError(f"{path} takes images of {shape[2]} x {shape[3]} pixels; an encoder takes square ones")
     if shape[2] and size and shape[2] != size:
         raise SettingError(f"embed.size cannot be {size}: {path} takes {shape[2]} pixels")
     side = shape[2] or size
@@ -155,12 +160,12 @@ def _eight_bit(columns: Columns, tone: Tone) -> list[Image]:
 
 
 def _square(image: Image, side: int) -> np.ndarray:
-    """RGB, the short side resized to `side`, the centre cut out: (side, side, 3) uint8."""
+    """RGB, the middle square, resized: (side, side, 3) uint8. Cut first: a strip would grow beyond all bounds."""
     from imagier import images
 
-    image = images.resize(image, short_side=side)
-    y, x = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
-    image = image[y : y + side, x : x + side]
+    short = min(image.shape[:2])
+    y, x = (image.shape[0] - short) // 2, (image.shape[1] - short) // 2
+    image = images.resize(image[y : y + short, x : x + short], size=(side, side))
     return image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)
 
 

@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 
 import imagier
 from imagier import sources as finding
-from imagier.collection import FILES, ITEMS, Collection
-from imagier.execute import Done, Pass, Work, Worker, map_files
+from imagier.collection import FILES, ITEMS, Collection, State
+from imagier.execute import Contents, Done, Pass, Work, Worker, map_files
 from imagier.pipeline import Bound, key_of_pass
 from imagier.types import SourceError
 from imagier.workflows._progress import bar
@@ -32,8 +32,10 @@ COMMIT_FILES, COMMIT_SECONDS = 64, 1.0
 class Files:
     """The row half of one run on one collection, which the caller holds as its writer."""
 
-    def __init__(self, collection: Collection, rows: Sequence[Bound], summary: Summary, *, threads: int) -> None:
-        self.collection, self.rows, self.summary, self.threads = collection, list(rows), summary, threads
+    def __init__(self, collection: Collection, bound: Sequence[Bound], summary: Summary, *, threads: int) -> None:
+        self.collection, self.summary, self.threads = collection, summary, threads
+        self.rows = rows = [step for step in bound if step.stage.over == "rows"]
+        self.tables = [step for step in bound if step.stage.over == "table"]
         self.pass_key = key_of_pass(rows)
         self.table = f"items-{self.pass_key[:16]}.lance"
         self.key = f"{self.pass_key}:{imagier.__version__}"
@@ -46,11 +48,18 @@ class Files:
         if unknown := sorted(gone - set(known)):
             raise SourceError(f"{unknown[0]} is no source of this collection; its sources: {', '.join(known)}")
         anew = state.items not in (None, self.table)
-        wanted = [*named, *known] if anew or not named else named
+        # What a source that is forgotten held may be another's too.
+        wanted = [*named, *known] if anew or gone or not named else named
         return [finding.check(source) for source in dict.fromkeys(wanted) if source not in gone]
 
-    def update(self, roots: Sequence[str], gone: set[str], *, progress: bool, begin: Callable[[], None]) -> None:
-        """Look, do what is to be done, and put the result in force. `begin` is called when there is work."""
+    def update(
+        self, roots: Sequence[str], gone: set[str], state: State, *, progress: bool, begin: Callable[[], None]
+    ) -> None:
+        """Look, do what is to be done, and put the result in force.
+
+        `state`: what the collection is to be, but for its sources and tables; saved once nothing can be refused any
+        more. `begin` is called when there is work.
+        """
         begun = time.perf_counter()
         collection = self.collection
         scan = finding.scan(roots, beside=collection.folder)
@@ -59,18 +68,25 @@ class Files:
         found = {collection.relative(each.path): each for each in scan.files}
         found |= self._moved_out(roots, stored, found)
         self._refuse_empty(roots, found, stored)
-        self._announce(roots, gone)
-        vanished = [path for path, row in stored.items() if row["source"] in looked and path not in found]
+        self._announce(roots, gone, state)
+        unread = tuple(os.path.join(folder, "") for folder in scan.unread)
+        vanished = [
+            path
+            for path, row in stored.items()
+            if row["source"] in looked and path not in found and not collection.absolute(path).startswith(unread)
+        ]
         self.summary.skipped, self.summary.seconds["scan"] = scan.skipped, time.perf_counter() - begun
 
         begun = time.perf_counter()
-        held = self._held(self.table)
-        works = self._to_do(found, stored, held)
+        bad = [row for row in stored.values() if row["outcome"] == "failed" and row["key"] == self.key and row["hash"]]
+        contents = Contents(self._held(self.table), {row["hash"]: row["reason"] for row in bad})
+        works = self._to_do(found, stored, contents.held)
         if works:
             begin()
-        done = self._carried(works, stored, held, progress)
+        done = self._carried(works, stored, contents, progress)
         rest = {each.work.path for each in done}
-        done += self._through([work for work in works if work.path not in rest], Pass(self.rows), held, progress)
+        todo = [work for work in works if work.path not in rest]
+        done += self._through(todo, Worker(Pass(self.rows), contents), progress)
         self._count(stored, vanished, done)
         self._write_rows([], vanished)
         self._drop_orphans()
@@ -106,9 +122,9 @@ class Files:
                     f"imagier run --into {self.collection.folder} --forget {each}"
                 )
 
-    def _announce(self, roots: Sequence[str], gone: set[str]) -> None:
+    def _announce(self, roots: Sequence[str], gone: set[str], state: State) -> None:
         """Note the sources, and which table is being filled."""
-        collection, state = self.collection, self.collection.state
+        collection = self.collection
         keep = [source for source in state.sources if collection.absolute(source) not in gone]
         sources = dict.fromkeys([*keep, *(collection.relative(each) for each in roots)])
         first = state.items is None
@@ -127,9 +143,13 @@ class Files:
         """The files that need reading; the rows of the others are brought up to date."""
         rows: list[dict[str, Any]] = []
         works: list[Work] = []
+        sources = self.collection.state.sources
         for path, each in found.items():
-            work = Work(each.path, each.source, each.name, each.size, each.mtime_ns)
             old = stored.get(path)
+            if old is not None and old["source"] in sources and old["source"] != self.collection.relative(each.source):
+                # Of overlapping sources the first to come keeps the file, under the name that it has there.
+                each = replace(each, source=self.collection.absolute(old["source"]), name=old["name"])
+            work = Work(each.path, each.source, each.name, each.size, each.mtime_ns)
             if each.problem is not None:
                 rows.append(self._row(Done(work, None, "failed", each.problem)))
             elif old is not None and self._covered(old, work, held):
@@ -140,7 +160,7 @@ class Files:
         return works
 
     def _covered(self, old: Mapping[str, Any], work: Work, held: Mapping[str, int]) -> bool:
-        """Whether the row of a file still holds: it is as it was, and its items are there, or it failed under this key."""
+        """Whether a file's row still holds: it is as it was, and its items are there or it failed under this key."""
         if not old["hash"] or (old["size"], old["mtime_ns"]) != (work.size, work.mtime_ns):
             return False
         return old["hash"] in held if old["outcome"] == "ok" else bool(old["key"] == self.key)
@@ -156,7 +176,7 @@ class Files:
     # ------------------------------------------------------------ the pass
 
     def _carried(
-        self, works: Sequence[Work], stored: Mapping[str, Any], held: dict[str, int], progress: bool
+        self, works: Sequence[Work], stored: Mapping[str, Any], contents: Contents, progress: bool
     ) -> list[Done]:
         """Put files whose items the table in force holds through the new row steps alone; the rest is copied."""
         collection, state = self.collection, self.collection.state
@@ -176,12 +196,14 @@ class Files:
                 mine.append(work)
         columns = [column for step in kept for column in step.writes.names]
         if needed:
-            return self._through(mine, Pass(needed), held, progress, carry=(old, columns))
-        contents = {stored[collection.relative(work.path)]["hash"] for work in mine}
-        if missing := sorted(contents - set(held)):
+            worker = Worker(Pass(needed), contents, only=there)
+            return self._through(mine, worker, progress, carry=(old, columns))
+        wanted = {stored[collection.relative(work.path)]["hash"] for work in mine}
+        if missing := sorted(wanted - set(contents.held)):
             table = old.to_table(columns=[*ITEMS.names, *columns])
             table = table.filter(pc.is_in(table["file"], pa.array(missing, pa.string())))
-            collection.append_items(self.table, table.select([*ITEMS.names, *columns]))
+            self._append(table.select([*ITEMS.names, *columns]))
+            contents.held |= {content: there[content] for content in missing}
         done = []
         for work in mine:
             row = stored[collection.relative(work.path)]
@@ -196,31 +218,29 @@ class Files:
     def _through(
         self,
         works: Sequence[Work],
-        joined: Pass,
-        held: dict[str, int],
+        worker: Worker,
         progress: bool,
         carry: tuple[Any, Sequence[str]] | None = None,
     ) -> list[Done]:
-        """The pass itself. Gives an outcome per work, all written."""
+        """The pass itself. Gives an outcome, written, of each work that the worker's pass is for."""
         if not works:
             return []
         waiting: list[Done] = []
         done: list[Done] = []
         twins: list[Done] = []
-        worker = Worker(joined, held)
         shown = bar(len(works), progress)
         last, failed = time.perf_counter(), 0
 
         def commit() -> None:
             some = waiting.copy()
             waiting.clear()  # first: what raises here must not be written a second time on the way out
-            done.extend(self._commit(some, joined, carry))
+            done.extend(self._commit(some, worker, carry))
 
         try:
             with closing(map_files(works, worker, self.collection.folder, threads=self.threads)) as results:
                 for some in results:
                     twins += [each for each in some if each.outcome == "twin"]
-                    waiting += [each for each in some if each.outcome != "twin"]
+                    waiting += [each for each in some if each.outcome not in ("twin", "other")]
                     if len(waiting) >= COMMIT_FILES or time.perf_counter() - last > COMMIT_SECONDS:
                         commit()
                         last = time.perf_counter()
@@ -241,18 +261,35 @@ class Files:
         commit()
         return done
 
-    def _commit(self, some: Sequence[Done], joined: Pass, carry: tuple[Any, Sequence[str]] | None) -> list[Done]:
+    def _commit(self, some: Sequence[Done], worker: Worker, carry: tuple[Any, Sequence[str]] | None) -> list[Done]:
         """Write items, then their files' rows: after a death between the two, the content is found to be there."""
         if tables := [each.items for each in some if each.items is not None]:
             items = pa.concat_tables(tables)
             if carry is not None:
                 items = _joined(items, *carry)
-            self.collection.append_items(self.table, items)
+            self._append(items)
             self.summary.decoded += len(tables)
-            for step in joined.steps:
+            for step in worker.joined.steps:
                 self.summary.steps[step.name] += items.num_rows
+        for each in some:
+            if each.hash is not None and each.outcome == "ok":
+                worker.contents.held[each.hash] = each.pages
+            elif each.hash is not None and each.outcome == "failed":
+                worker.contents.failed[each.hash] = each.reason or ""
         self._write_rows([self._row(each) for each in some], [])
         return [replace(each, items=None) for each in some]
+
+    def _append(self, items: pa.Table) -> None:
+        self._items_change()
+        self.collection.append_items(self.table, items)
+
+    def _items_change(self) -> None:
+        """Before items come or go, the table steps' receipts go: their columns no longer cover all items.
+
+        Keys alone would not tell: an item that went and came back has the same id, and no value.
+        """
+        for step in self.tables:
+            self.collection.drop_receipt(step.name, keep_arrays=True)
 
     # ------------------------------------------------------------ rows and receipts
 
@@ -293,6 +330,7 @@ class Files:
         ok = files.filter(pc.equal(files["outcome"], "ok"))
         alive = set(ok["hash"].to_pylist())
         if lost := [content for content in self._held(self.table) if content not in alive]:
+            self._items_change()
             self.collection.drop_items(self.table, lost)
         self.summary.files, self.summary.ok = files.num_rows, ok.num_rows
         self.summary.failed = files.num_rows - ok.num_rows
@@ -303,17 +341,20 @@ class Files:
         if collection.table(self.table) is None:  # nothing but failures, ever
             schema = pa.schema([*ITEMS, *(column for step in self.rows for column in step.writes)])
             collection.append_items(self.table, schema.empty_table())
+        for step in self.rows:  # first: a receipt must never stand beside columns that it is not of
+            if (old := collection.receipt(step.name)) is not None and old.key != step.key:
+                collection.drop_receipt(step.name)
         if state.items != self.table:
             collection.put_in_force(state, self.table)
         self.summary.items = len(collection)
 
 
 def _needed(rows: Sequence[Bound], same: Sequence[Bound]) -> list[Bound]:
-    """The row steps that must run: those that do not stand, and those whose unkept columns they need."""
+    """The row steps that must run: those that do not stand, and those whose columns they read."""
     needed: list[Bound] = []
     wanted: set[str] = set()
     for step in reversed(rows):
-        if step not in same or wanted & set(step.step.passes):
+        if step not in same or wanted & {*step.step.passes, *step.writes.names}:
             needed.insert(0, step)
             wanted |= set(step.step.reads)
     return needed

@@ -40,10 +40,11 @@ def run(
     """Turn folders, files and globs of images into the collection in `into`, or bring that up to date.
 
     sources: none means those that the collection knows. A source named once stays until it is in `forget`.
-    pipeline: a YAML file, a list of steps as YAML would give it, or None for the default; without sources, the
-        collection's own.
-    settings: `{"cluster.method": "dbscan"}`, put over the pipeline's.
-    like: a collection whose fitted map and groups the new items are placed in; its pipeline is used.
+    pipeline: a YAML file, a list of steps as YAML would give it, or "default"; None means the collection's own, and
+        the default one where it has none yet.
+    settings: `{"cluster.method": "dbscan"}`, put over the pipeline's, and kept with it.
+    like: a collection whose fitted map and groups the new items are placed in; its pipeline is used. A collection that
+        was placed so stays placed until a pipeline is named.
     json: where to write the result for 3-D viewers, beside what `report` writes.
     report: write plots and report.html into the collection's folder, unless they are there and nothing changed.
     threads: workers of the pass; the number of cores unless given.
@@ -53,29 +54,32 @@ def run(
     """
     begun = time.perf_counter()
     named = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
+    if threads is not None and threads < 1:
+        raise SettingError(f"threads cannot be {threads}: it takes 1 or more")
+    here = Collection.open(into) if Collection(Path(into).resolve()).exists() else None
+    if not named and here is None:
+        raise SourceError(f"no images named, and {into} is no collection yet: imagier run IMAGES --into {into}")
+    if like is None and pipeline is None and here is not None and here.state.like is not None:
+        like = here.absolute(here.state.like)
     fitted = Collection.open(like) if like is not None else None
-    plan = _plan(named, into, pipeline, settings, fitted)
+    plan = _plan(here, pipeline, settings, fitted)
     bound = plan.bind()
     roots = [finding.check(source) for source in named]
     gone = {os.path.abspath(source) for source in forget}
-    if not named and not Collection(Path(into).absolute()).exists():
-        raise SourceError(f"no images named, and {into} is no collection yet: imagier run IMAGES --into {into}")
-    collection = Collection.create(into)
+    collection = here or Collection.create(into)
     if fitted is not None and fitted.folder == collection.folder:
         raise SettingError("--like and --into name the same collection: new items go into one of their own")
     summary = Summary(steps=dict.fromkeys((step.name for step in bound), 0))
-    rows = [step for step in bound if step.stage.over == "rows"]
-    tables = [step for step in bound if step.stage.over == "table"]
     with collection.writing():
-        files = Files(collection, rows, summary, threads=threads or os.cpu_count() or 1)
+        files = Files(collection, bound, summary, threads=threads or os.cpu_count() or 1)
         before = last_run(collection)
         place = None if fitted is None else collection.relative(fitted.folder)
-        todo = files.roots(roots, gone)
-        collection.save_state(replace(collection.state, steps=tuple(each.written for each in plan.steps), like=place))
-        files.update(todo, gone, progress=progress, begin=lambda: _warm(tables if fitted is None else []))
-        _receipts(collection, rows, summary)
+        state = replace(collection.state, steps=tuple(each.written for each in bound), like=place)
+        warmed = files.tables if fitted is None else []
+        files.update(files.roots(roots, gone), gone, state, progress=progress, begin=lambda: _warm(warmed))
+        _receipts(collection, files.rows, summary)
         _drop_stale(collection, bound)
-        for step in tables:
+        for step in files.tables:
             table_step(collection, step, fitted, summary, progress)
         if any(summary.steps.values()) or summary.removed:
             collection.tidy()
@@ -103,14 +107,13 @@ def publish(collection: Collection) -> list[Path]:
 
 
 def _plan(
-    named: Sequence[Any], into: Any, pipeline: Any, settings: Mapping[str, Any] | None, fitted: Collection | None
+    here: Collection | None, pipeline: Any, settings: Mapping[str, Any] | None, fitted: Collection | None
 ) -> Pipeline:
     if fitted is not None:
         if pipeline is not None or settings:
             raise SettingError("--like takes the pipeline of the collection it names: leave out --pipeline and --set")
         return _stored(fitted)
-    here = Collection(Path(into).absolute())
-    if pipeline is None and not named and here.exists():
+    if pipeline is None and here is not None and here.state.steps:
         return _stored(here).with_settings(settings or {})
     return Pipeline.of(pipeline).with_settings(settings or {})
 
@@ -130,9 +133,10 @@ def _warm(tables: Sequence[Bound]) -> None:
 
 def _receipts(collection: Collection, rows: Sequence[Bound], summary: Summary) -> None:
     for step in rows:
-        old, worked = collection.receipt(step.name), summary.steps[step.name]
-        if worked or old is None or old.key != step.key:
-            collection.save_receipt(receipt_of(step, step.key, worked, summary.seconds["pass"], failed=summary.failed))
+        old = collection.receipt(step.name)
+        if old is None or old.key != step.key or (old.items, old.failed) != (summary.items, summary.failed):
+            made = receipt_of(step, step.key, summary.items, summary.seconds["pass"], failed=summary.failed)
+            collection.save_receipt(made)
 
 
 def _drop_stale(collection: Collection, bound: Sequence[Bound]) -> None:

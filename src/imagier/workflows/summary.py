@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass, field
 
 from imagier.collection import Collection, write_whole
+from imagier.types import CollectionError
 
 
 @dataclass
@@ -39,4 +40,7 @@ class Summary:
 def last_run(collection: Collection) -> Summary:
     """What the last run on this collection did; an empty Summary where none came to its end."""
     path = collection.folder / "last_run.json"
-    return Summary(**json.loads(path.read_bytes())) if path.is_file() else Summary()
+    try:
+        return Summary(**json.loads(path.read_bytes())) if path.is_file() else Summary()
+    except (OSError, ValueError, TypeError) as error:
+        raise CollectionError(f"{path} cannot be read: {error}. Delete it; nothing depends on it.") from error
