@@ -142,8 +142,8 @@ def arrow(values: Any, field: pa.Field) -> pa.Array:
     Raises ValueError for vectors of another width than the field's, or with values that are not finite.
     """
     if isinstance(values, np.ma.MaskedArray):
-        hidden = np.ma.getmaskarray(values).reshape(len(values), -1).any(axis=1).tolist()
-        values = [None if none else value for value, none in zip(values.data, hidden, strict=True)]
+        masks = np.ma.getmaskarray(values).reshape(len(values), -1)
+        values = [None if masks[at].any() else value for at, value in enumerate(values.data)]
     if pa.types.is_fixed_size_list(field.type):
         whole = [values] if isinstance(values, np.ndarray) else [[each] for each in values if each is not None]
         for vectors in map(np.asarray, whole):

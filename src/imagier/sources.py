@@ -81,7 +81,8 @@ def check(source: str | os.PathLike[str]) -> str:
         if _is_collection(path):
             raise SourceError(f"{source} is a collection. Name the images that it was made from, or another folder.")
         try:
-            os.listdir(path)
+            with os.scandir(path):
+                pass
         except OSError as error:
             raise SourceError(f"{source} cannot be read: {error.strerror}. Nothing was changed.") from error
     return path

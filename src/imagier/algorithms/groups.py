@@ -130,7 +130,7 @@ def centroids(points: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.nd
 def to_centroids(points: np.ndarray, labels: np.ndarray, numbers: np.ndarray, middles: np.ndarray) -> np.ndarray:
     """Distance of each point to its own group's centroid, of noise to the nearest. (n,) float64.
 
-    numbers (g,), ascending, and middles (g, d) as `centroids` gives them; NaN where there was no point to have a middle.
+    numbers (g,), ascending, and middles (g, d) as `centroids` gives them; NaN where there was no point at all.
     """
     if not len(middles):
         return np.full(len(points), np.nan)

@@ -345,6 +345,11 @@ class Files:
             if (old := collection.receipt(step.name)) is not None and old.key != step.key:
                 collection.drop_receipt(step.name)
         if state.items != self.table:
+            # Readers go on seeing the last map and groups until the table steps have made new ones.
+            old = collection.table(state.items)
+            written = [column for step in self.tables for column in step.writes.names]
+            if old is not None and (kept := [column for column in written if column in old.schema.names]):
+                collection.put_columns(self.table, old.to_table(columns=["id", *kept]))
             collection.put_in_force(state, self.table)
         self.summary.items = len(collection)
 
