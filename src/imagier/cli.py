@@ -58,7 +58,7 @@ def verb(function: Callable[..., Any]) -> Callable[..., Any]:
 @verb
 @click.argument("sources", nargs=-1)
 @click.option("--into", required=True, metavar="DIR", help="The collection's folder; made when it is not there.")
-@click.option("--pipeline", metavar="FILE", help="A YAML pipeline instead of the default one.")
+@click.option("--pipeline", metavar="FILE", help="A YAML pipeline, or: default.")
 @click.option("--set", "settings", multiple=True, metavar="STEP.SETTING=VALUE", help="Change one setting; repeatable.")
 @click.option("--like", metavar="COLLECTION", help="Place the images in the map and groups that this one fitted.")
 @click.option("--forget", multiple=True, metavar="SOURCE", help="A source whose images are to leave; repeatable.")
@@ -81,6 +81,7 @@ def run(
     """Turn SOURCES (folders, files, globs) into a collection, or bring one up to date.
 
     Does only what is not done yet; can be stopped at any time and goes on. Without SOURCES: those of the last time.
+    A collection keeps its pipeline and settings until others are named.
     """
     from imagier.pipeline import parse_setting
     from imagier.workflows.run import run as work
