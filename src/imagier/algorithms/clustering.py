@@ -16,11 +16,18 @@ import numpy as np
 
 from imagier.algorithms import knee, scores
 from imagier.algorithms.neighbours import distances, k_distances, nearest, squared_tiles
+from imagier.algorithms.verdict import separation, uniform_like
 
 Linkage = Literal["ward", "average", "complete", "single"]
 
 K_SAMPLE = 2000
 """Items on which the number of groups is chosen; of fewer, all."""
+CLOSE = 0.1
+"""The share of the best by which another number of groups may fall behind it and still be taken."""
+EQUAL = 0.02
+"""Silhouettes that differ by no more are taken for equal."""
+PLAIN, PLAIN_DRAWS = 500, 4
+"""Items of a data set without groups that the choice is measured against, and how many of these are drawn."""
 STARTS = 10
 """Random starts of k-means, of which the best is kept."""
 TREE = 5000
@@ -51,12 +58,11 @@ class Clustering:
     """What was approximated, and rules that filled in for a setting not given, in sentences."""
 
 
-def kmeans(
-    points: np.ndarray, seed: int, *, k: int | None = None, k_max: int = 15, starts: int = STARTS
-) -> Clustering:
+def kmeans(points: np.ndarray, seed: int, *, k: int | None = None, k_max: int = 15, starts: int = STARTS) -> Clustering:
     """k-means (Lloyd 1982; k-means++, Arthur & Vassilvitskii 2007): the best of so many random starts.
 
-    Without `k`, every k of 2..k_max is tried on up to 2,000 items and the one of the best silhouette taken.
+    Without `k`, every k of 2..k_max is tried on up to 2,000 items, and the one taken whose silhouette stands out
+    most from that of data without groups.
     """
     places = different(points, max(k or 0, k_max) + 1)
     if places < 2:
@@ -69,7 +75,8 @@ def kmeans(
     if len(ks) == 0:  # the sample shows a single place: a k beyond what it can tell is not tried
         return _one_group(points)
     runs = [_kmeans(sample, tried, seed, starts) for tried in ks]
-    choice = _choice(ks, [_rounded(scores.matrix_silhouette(apart, labels)) for labels, _ in runs])
+    plain = _without_groups(sample, lambda data: [_kmeans(data, tried, seed, 1)[0] for tried in ks], seed)
+    choice = _choice(ks, [_rounded(scores.matrix_silhouette(apart, labels)) for labels, _ in runs], plain)
     inertia = [float(f"{value:.6g}") for _, value in runs]
     bend = knee.elbow(np.array(ks), np.array([value for _, value in runs]))
     choice |= {"inertia": inertia, "elbow": bend, "why": choice["why"] + _elbow_says(bend, choice["chosen"])}
@@ -83,8 +90,9 @@ def dbscan(points: np.ndarray, seed: int, *, eps: float | None = None, min_sampl
     """DBSCAN (Ester, Kriegel, Sander & Xu 1996): groups are core points within eps of one another, and their rims.
 
     A core point has `min_samples` points within eps, itself among them; not given, twice the number of dimensions
-    (Sander et al. 1998), but no fewer than 5 and no more than 10. Without `eps`, the knee of the k-distance curve. A
-    point on the rim of two groups goes to that of its nearest core point, so that no order of the points matters.
+    (Sander et al. 1998), but no fewer than 5 and no more than 10. Without `eps`, a knee of the k-distance curve: of
+    those that come into question the one at which the groups are farthest apart (above 10,000 items the likeliest one).
+    A point on the rim of two groups goes to that of its nearest core point, so that no order of the points matters.
     """
     notes: tuple[str, ...] = ()
     if min_samples is None:
@@ -98,22 +106,25 @@ def dbscan(points: np.ndarray, seed: int, *, eps: float | None = None, min_sampl
         if len(points) > KNEE_SAMPLE:
             rows = _drawn(len(points), KNEE_SAMPLE, seed)
             notes += (f"the k-distance curve was measured on {KNEE_SAMPLE} items drawn at random.",)
-        bend = knee.k_distance_knee(k_distances(points, min_samples - 1, rows), points.shape[1])
+        bends = knee.k_distance_knees(k_distances(points, min_samples - 1, rows), points.shape[1])
+        bend, others = bends[0], ""
+        if rows is None and len(bends) > 1:
+            apart = [separation(points, _density_groups(points, each.eps, min_samples)[0], seed) for each in bends]
+            bend = bends[int(np.argmax(apart))]
+            others = f". Of {len(bends)} radii read off the curve, the groups are farthest apart at this one"
         eps = bend.eps
         found = {
             "distances": [float(f"{value:.6g}") for value in bend.curve],
             "neighbour": min_samples - 1,
             "eps": eps,
             "position": bend.position,
-            "why": bend.why,
+            "why": bend.why + others,
         }
     labels, core = _density_groups(points, eps, min_samples)
     return Clustering(labels, core=core, eps=eps, knee=found, notes=notes)
 
 
-def hdbscan(
-    points: np.ndarray, seed: int, *, min_cluster_size: int | None = None, min_samples: int = 5
-) -> Clustering:
+def hdbscan(points: np.ndarray, seed: int, *, min_cluster_size: int | None = None, min_samples: int = 5) -> Clustering:
     """HDBSCAN (Campello, Moulavi & Sander 2013): the groups that persist over all densities.
 
     `min_cluster_size` not given: a fiftieth of the items, at least 5. Above 10,000 items a random 10,000 are grouped,
@@ -149,8 +160,8 @@ def agglomerative(
     """Agglomerative clustering: the nearest two are merged, again and again, into one tree, which is then cut.
 
     Cut into `k` groups, or where merges reach `distance_threshold`, or, without either, into the number of groups
-    2..k_max of the best silhouette. Above 5,000 items, k-means first gathers them into 2,000 centres, and the tree is
-    over the centres, each counted once.
+    2..k_max whose silhouette stands out most from that of data without groups. Above 5,000 items, k-means first gathers
+    them into 2,000 centres, and the tree is over the centres, each counted once.
     """
     from scipy.cluster.hierarchy import fcluster
     from scipy.cluster.hierarchy import linkage as merges
@@ -175,7 +186,13 @@ def agglomerative(
     apart = distances(points[rows], points[rows])
     ks = list(range(2, min(k_max, places, max(len(points) - 1, 2)) + 1))
     cuts = [fcluster(tree, tried, "maxclust")[leaf] - 1 for tried in ks]
-    choice = _choice(ks, [_rounded(scores.matrix_silhouette(apart, cut[rows])) for cut in cuts])
+
+    def cut_anew(data: np.ndarray) -> list[np.ndarray]:
+        other = merges(data, method=linkage)
+        return [fcluster(other, tried, "maxclust") - 1 for tried in ks]
+
+    plain = _without_groups(points[rows], cut_anew, seed)
+    choice = _choice(ks, [_rounded(scores.matrix_silhouette(apart, cut[rows])) for cut in cuts], plain)
     return Clustering(cuts[ks.index(choice["chosen"])], choice=choice, notes=notes)
 
 
@@ -276,12 +293,47 @@ def _components(points: np.ndarray, bound: float) -> np.ndarray:
     return component
 
 
-def _choice(ks: list[int], found: list[float | None]) -> dict[str, Any]:
-    """The k of the best silhouette (the smallest of equals), and why, in a sentence."""
-    known = [-1.0 if value is None else value for value in found]
-    best = ks[int(np.argmax(known))]
-    why = f"{best} groups have the best silhouette ({max(known):.2f}) of {ks[0]} to {ks[-1]}."
-    return {"k": ks, "silhouette": found, "silhouette_k": best, "chosen": best, "why": why}
+def _without_groups(points: np.ndarray, cluster: Callable[[np.ndarray], list[np.ndarray]], seed: int) -> list[float]:
+    """The mean silhouette that `cluster` (points -> labels for every k that is tried) gets of data without groups.
+
+    Uniform, of the same spread along each principal axis: as the gap statistic compares inertias (Tibshirani, Walther &
+    Hastie 2001).
+    """
+    size = min(len(points), PLAIN)
+    drawn = []
+    for turn in range(PLAIN_DRAWS):
+        data = uniform_like(points, size, np.random.default_rng([seed, 3, turn]))
+        apart = distances(data, data)
+        drawn.append([scores.matrix_silhouette(apart, labels) or 0.0 for labels in cluster(data)])
+    return [round(float(value), 6) for value in np.mean(drawn, axis=0)]
+
+
+def _choice(ks: list[int], found: list[float | None], plain: list[float]) -> dict[str, Any]:
+    """How many groups to make, and why, in sentences.
+
+    Few groups have a high silhouette by themselves: any cloud cut in two has. So what counts is how much of the way
+    from the silhouette of data without groups to 1 the items' own has gone. Of the k that come within a tenth of the
+    best in that, the smallest whose silhouette is within 0.02 of the highest.
+    """
+    known = np.array([-1.0 if value is None else value for value in found])
+    way = (known - np.array(plain)) / (1 - np.array(plain))
+    close = way >= way.max() - CLOSE * abs(way.max())
+    at = int(np.argmax(close & (known >= known[close].max() - EQUAL)))
+    best = int(np.argmax(known))
+    why = (
+        f"{ks[at]} groups: of {ks[0]} to {ks[-1]}, the silhouette ({known[at]:.2f}) stands out most from that of data "
+        f"without groups of the same spread ({plain[at]:.2f})."
+    )
+    if best != at:
+        why += f" By itself it is highest at {ks[best]} ({known[best]:.2f}), but so it is there ({plain[best]:.2f})."
+    return {
+        "k": ks,
+        "silhouette": found,
+        "without_groups": plain,
+        "silhouette_k": ks[best],
+        "chosen": ks[at],
+        "why": why,
+    }
 
 
 def _elbow_says(bend: int | None, chosen: int) -> str:

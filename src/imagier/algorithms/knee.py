@@ -44,13 +44,14 @@ def elbow(x: np.ndarray, y: np.ndarray) -> int | None:
     return None if found is None else int(found)
 
 
-def k_distance_knee(distances: np.ndarray, dimensions: int) -> Knee:
-    """eps for DBSCAN, from the knee of the k-distance curve. distances (n,), n >= 1, in any order, >= 0.
+def k_distance_knees(distances: np.ndarray, dimensions: int) -> list[Knee]:
+    """Radii that may be DBSCAN's eps, from the k-distance curve, the likeliest first. distances (n,), n >= 1, >= 0.
 
     The ascending curve runs low and flat through the items that lie in groups and turns up steeply where the noise
-    begins (Ester, Kriegel, Sander & Xu, 1996): convex and increasing. Single steps in it give small knees of their
-    own, so of all knees the one farthest from the chord is taken. eps is the largest k-distance on the curve at which
-    points lie no more than 3 times thinner than there: up to 3^(1/dimensions) times the knee's.
+    begins (Ester, Kriegel, Sander & Xu, 1996): convex and increasing. First comes the knee farthest from the chord.
+    Where groups are of different density the curve climbs in stairs, and that knee is the end of the dense ones alone:
+    so the last knee follows, and the curve's end, beyond which there is no noise. At a knee, eps is the largest
+    k-distance on the curve at which points lie no more than 3 times thinner: up to 3^(1/dimensions) times the knee's.
     """
     from kneed import KneeLocator
 
@@ -60,20 +61,27 @@ def k_distance_knee(distances: np.ndarray, dimensions: int) -> Knee:
         curve = np.quantile(ascending, np.linspace(0, 1, CURVE))
     largest = float(curve[-1])
     if _flat(curve):
-        return Knee(curve, None, largest, "the k-distance curve is flat: eps is its largest value")
-    position = None
+        return [Knee(curve, None, largest, "the k-distance curve is flat: eps is its largest value")]
+    bends: list[int] = []
     if len(curve) >= 5:
         places = np.arange(len(curve))
         knees = KneeLocator(places, curve, curve="convex", direction="increasing", online=True).all_knees
         below = (curve[0] + (curve[-1] - curve[0]) * places / (len(curve) - 1) - curve) / np.ptp(curve)
-        bends = [int(knee) for knee in knees if below[int(knee)] >= LEAST_BEND]
-        position = max(bends, key=lambda bend: below[bend], default=None)
-    if position is None or curve[position] <= 0:
         # A knee at 0 is the end of a run of copies: a radius of 0 joins copies alone.
-        positive = curve[curve > 0]
-        eps = float(np.quantile(positive, FALLBACK))
-        return Knee(curve, None, eps, f"the k-distance curve has no knee: eps is its {FALLBACK:.0%} quantile")
-    bend = float(curve[position])
+        bends = [int(knee) for knee in knees if below[int(knee)] >= LEAST_BEND and curve[int(knee)] > 0]
+        bends.sort(key=lambda bend: -below[bend])
+    if not bends:
+        eps = float(np.quantile(curve[curve > 0], FALLBACK))
+        return [Knee(curve, None, eps, f"the k-distance curve has no knee: eps is its {FALLBACK:.0%} quantile")]
+    found = [_at_bend(curve, bend, dimensions) for bend in dict.fromkeys([bends[0], max(bends)])]
+    end = Knee(
+        curve, len(curve) - 1, largest, f"eps is {largest:.4g}, the end of the k-distance curve: no item is noise"
+    )
+    return [*found, end]
+
+
+def _at_bend(curve: np.ndarray, at: int, dimensions: int) -> Knee:
+    bend = float(curve[at])
     position = int(np.searchsorted(curve, bend * THINNER ** (1 / dimensions), side="right")) - 1
     eps = float(curve[position])
     share = (position + 1) / len(curve)

@@ -88,15 +88,32 @@ def references(points: np.ndarray, labels: np.ndarray, again: Again, seed: int) 
     if size < len(points):
         sample = points[np.sort(rng.choice(len(points), size, replace=False))]
         labels = again(sample, seed, share)
-    spread = np.linalg.svd(sample - sample.mean(axis=0, dtype=np.float64), compute_uv=False) / np.sqrt(size)
-    spread = spread[spread > spread[0] * 1e-6]
+    spread = _spread(sample)
     drawn = np.empty((2, DRAWS))
     for turn in range(DRAWS):
-        uniform = rng.uniform(-np.sqrt(3), np.sqrt(3), (size, len(spread))) * spread
+        uniform = _uniform(spread, size, rng)
         gaussian = rng.standard_normal((size, len(spread))) * spread
         for kind, data in enumerate((uniform, gaussian)):
             drawn[kind, turn] = separation(data, again(data, seed + turn, share), seed)
     return separation(sample, labels, seed), drawn
+
+
+def uniform_like(points: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Data without groups: (size, m), uniform along each principal axis of the points, with their deviation there."""
+    return _uniform(_spread(points), size, rng)
+
+
+def _spread(points: np.ndarray) -> np.ndarray:
+    """The standard deviation along each principal axis that has any: (m,)."""
+    centred = points - points.mean(axis=0, dtype=np.float64)
+    spread: np.ndarray = np.linalg.svd(centred, compute_uv=False) / np.sqrt(len(points))
+    kept: np.ndarray = spread[spread > spread[0] * 1e-6]
+    return kept
+
+
+def _uniform(spread: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    drawn: np.ndarray = rng.uniform(-np.sqrt(3), np.sqrt(3), (size, len(spread))) * spread
+    return drawn
 
 
 def judge(labels: np.ndarray, own: float, drawn: np.ndarray, agreement: list[float]) -> Verdict:

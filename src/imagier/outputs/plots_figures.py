@@ -170,6 +170,8 @@ def choice_of_k(choice: Mapping[str, Any], theme: Theme = LIGHT) -> Figure:
         ax = figure.add_subplot(1, len(drawn), i + 1)
         values = np.array([np.nan if value is None else value for value in choice[column]], dtype=float)
         ax.plot(k, values, color=theme.main, marker="o", markersize=4.5, linewidth=1.8, zorder=3)
+        if column == "silhouette" and (plain := choice.get("without_groups")):
+            ax.plot(k, plain, color=theme.faint, linewidth=1.5, linestyle=":", label="of data without groups")
         if chosen is not None:
             ax.axvline(chosen, color=theme.accent, linewidth=1.5, linestyle="--", label=f"chosen: k = {chosen}")
         if best is not None and best in k:
