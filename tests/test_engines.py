@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -130,3 +132,17 @@ def test_the_engine_is_picked(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(SettingError, match="no engine"):
         engines.pick()
+
+
+def test_openvino_tells_nobody_that_it_was_imported():
+    code = (
+        "import socket, sys\n"
+        "def refuse(*words): raise SystemExit(f'a connection was tried: {words}')\n"
+        "socket.socket.connect = socket.getaddrinfo = refuse\n"
+        "from imagier.models import engines\n"
+        "engines.openvino().Core()\n"
+        "import multiprocessing; assert not multiprocessing.active_children()\n"
+        "print('told' if 'openvino_telemetry.main' in sys.modules else 'quiet')\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.stdout == "quiet\n", result.stderr

@@ -5,7 +5,9 @@ OpenVINO is the CPU's fastest; ONNX Runtime is there where OpenVINO is not. Both
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -55,11 +57,21 @@ def load(path: Path, engine: str, threads: int | None = None) -> Run:
     return ENGINES[engine][1](path, threads)
 
 
-def _openvino_model(path: Path) -> Any:
-    import openvino
+def openvino() -> Any:
+    """The package openvino, without the one that tells its maker of every import of it, over the network."""
+    told = "openvino_telemetry"
+    if "openvino" not in sys.modules and told not in sys.modules:
+        sys.modules[told] = None  # type: ignore[assignment]  # for an import, this is "not installed"
+        try:
+            return importlib.import_module("openvino")
+        finally:
+            del sys.modules[told]
+    return importlib.import_module("openvino")
 
+
+def _openvino_model(path: Path) -> Any:
     try:
-        return openvino.Core().read_model(path)
+        return openvino().Core().read_model(path)
     except RuntimeError as error:
         why = str(error).strip().splitlines()[-1]
         raise SettingError(f"{path} is no ONNX file that OpenVINO reads: {why}") from error
@@ -79,15 +91,13 @@ def _openvino_ports(path: Path) -> Ports:
 
 
 def _openvino_load(path: Path, threads: int | None) -> Run:
-    import openvino
-
     model = _openvino_model(path)
     (port,) = model.inputs
     # By place, not by name: a compiled network may call an output after the last of several layers that it joined.
     names = [node.get_any_name() for node in model.outputs]
     fixed = port.get_partial_shape()[0]
     config = {"INFERENCE_PRECISION_HINT": "f32"} | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
-    compiled = openvino.Core().compile_model(model, "CPU", config)
+    compiled = openvino().Core().compile_model(model, "CPU", config)
     local = threading.local()
 
     def infer(batch: np.ndarray) -> list[np.ndarray]:

@@ -26,7 +26,7 @@ PARTS = (
     "pillow",
     "opencv-python-headless",
     "scikit-learn",
-    "umap-learn",
+    "numba",
     "openTSNE",
     "openvino",
 )
@@ -65,9 +65,7 @@ def _engines() -> Iterator[str]:
     except SettingError as error:
         yield str(error)
     if importlib.util.find_spec("openvino"):
-        import openvino
-
-        core = openvino.Core()
+        core = engines.openvino().Core()
         for device in core.available_devices:
             can = ", ".join(core.get_property(device, "OPTIMIZATION_CAPABILITIES"))
             yield f"  openvino {device}: {core.get_property(device, 'FULL_DEVICE_NAME')} ({can})"
