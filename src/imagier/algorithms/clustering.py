@@ -24,7 +24,7 @@ K_SAMPLE = 2000
 """Items on which the number of groups is chosen; of fewer, all."""
 CLOSE = 0.1
 """The share of the best by which another number of groups may fall behind it and still be taken."""
-EQUAL = 0.02
+EQUAL = 0.01
 """Silhouettes that differ by no more are taken for equal."""
 PLAIN, PLAIN_DRAWS = 500, 4
 """Items of a data set without groups that the choice is measured against, and how many of these are drawn."""
@@ -313,7 +313,7 @@ def _choice(ks: list[int], found: list[float | None], plain: list[float]) -> dic
 
     Few groups have a high silhouette by themselves: any cloud cut in two has. So what counts is how much of the way
     from the silhouette of data without groups to 1 the items' own has gone. Of the k that come within a tenth of the
-    best in that, the smallest whose silhouette is within 0.02 of the highest.
+    best in that, the smallest whose silhouette is within 0.01 of the highest.
     """
     known = np.array([-1.0 if value is None else value for value in found])
     way = (known - np.array(plain)) / (1 - np.array(plain))
