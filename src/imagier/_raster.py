@@ -129,6 +129,8 @@ def read_png(data: bytes, page: int) -> Page:
         elif name == b"eXIf":
             orientation = exif_orientation(data[at + 8 : at + 8 + size])
         at += 12 + size
+    else:
+        raise ImageError("damaged PNG: no image data (IDAT)")
     check_page(page, pages)
 
     def pixels(_divisor: int) -> Image:
