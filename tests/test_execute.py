@@ -19,7 +19,7 @@ import pyarrow as pa
 import pytest
 from drawn import BLUE, GREEN, GREY, RED, plain, save, save_pages
 
-from imagier import execute
+from imagier import execute, quarantine
 from imagier.collection import Collection
 from imagier.execute import Contents, Pass, Work, Worker, arrow
 from imagier.pipeline import Pipeline
@@ -359,10 +359,22 @@ def test_suspects_are_not_forgotten_when_the_next_run_dies_too(images, tmp_path,
         raise Death
 
     with monkeypatch.context() as patch:
-        patch.setattr(execute.Child, "process", die)
+        patch.setattr(quarantine.Child, "process", die)
         with pytest.raises(Death):
             run(images, into=tmp_path / "out", pipeline=["tint"], report=False)
     assert len(json.loads((tmp_path / "out" / "in_hand" / "suspects.json").read_text())) == 12
+
+
+def test_a_suspect_of_the_second_half_of_a_run_is_quarantined_too(images, tmp_path):
+    run(images, into=tmp_path / "out", pipeline=["tint"], report=False)
+    killer = save(images / "killer.png", plain(RED))
+    _suspect(tmp_path / "out", [killer])
+    # the old files go through the new step alone, the new one through both: two passes
+    made = run(images, into=tmp_path / "out", pipeline=["tint", "killer"], report=False)
+    failed = {Path(row["path"]).name: row["reason"] for row in made.files().to_pylist() if row["outcome"] == "failed"}
+    assert list(failed) == ["killer.png"]
+    assert "died twice" in failed["killer.png"]
+    assert not (tmp_path / "out" / "in_hand" / "suspects.json").exists()
 
 
 # ---------------------------------------------------------------- killed at any instant

@@ -3,35 +3,30 @@
 A pass is the row steps joined: a file is read, hashed and decoded once, its pixels go from step to step in memory, and
 only columns come out. Threads serve, because decoding, resizing and inference all leave Python's lock.
 
-A file in hand when the process died is a suspect. The next run puts suspects one by one through a child process: one
-that kills the child too has killed twice, and is `failed`; nobody else's stop or crash can make it so.
+A file in hand when the process died is a suspect, and the next run puts it in quarantine (quarantine.py).
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-import struct
-import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Container, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from imagier import images
 from imagier.collection import ITEMS, write_whole
-from imagier.pipeline import Bound, Named, Pipeline
-from imagier.types import Apply, Columns, Image, ImageError, ImagierError, SourceError
+from imagier.pipeline import Bound
+from imagier.types import Apply, Columns, Image, ImageError, SourceError
 
 CHUNK = 16
 """Files that a worker takes in hand at once."""
@@ -348,20 +343,12 @@ class Hand:
 # ---------------------------------------------------------------- many workers
 
 
-def map_files(
-    works: Sequence[Work], worker: Worker, folder: Path, *, threads: int
-) -> Generator[list[Done], None, None]:
+def map_files(works: Sequence[Work], worker: Worker, hand: Hand, *, threads: int) -> Generator[list[Done], None, None]:
     """Put files through the worker's pass, several chunks at a time, and give their outcomes as they come.
 
     What is not yet taken in hand when the caller leaves off stays undone. Memory holds 2 × threads chunks of results,
     and a worker's BUDGET of pixels for each thread.
     """
-    hand = Hand(folder)
-    suspects = hand.suspects()
-    if suspected := [work for work in works if work.path in suspects]:
-        yield from _one_by_one(suspected, worker)
-    hand.acquit()
-    works = [work for work in works if work.path not in suspects]
     chunks = iter([works[at : at + CHUNK] for at in range(0, len(works), CHUNK)])
     if works:
         worker.joined.load()
@@ -391,120 +378,3 @@ def map_files(
         pool.shutdown(wait=True, cancel_futures=True)
         for slot in range(threads):
             hand.release(slot)
-
-
-def _one_by_one(works: Sequence[Work], worker: Worker) -> Iterator[list[Done]]:
-    child = Child(worker)
-    try:
-        for work in works:
-            yield [child.process(work)]
-    finally:
-        child.close()
-
-
-class Child:
-    """A process that takes suspects one by one, so that it dies in our stead."""
-
-    def __init__(self, worker: Worker) -> None:
-        self.worker = worker
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def process(self, work: Work) -> Done:
-        """The file's outcome; `failed` where the child died over it.
-
-        The file is read and hashed here, so that a copy of it is not taken for another file, now or later.
-        """
-        begun = self.worker.begin(work)
-        if isinstance(begun, Done):
-            return begun
-        if self._process is None:
-            self._start()
-        try:
-            self._send(asdict(work))
-            head, body = self._receive()
-        except (BrokenPipeError, EOFError):
-            how = self._end()
-            return Done(work, begun[1], "failed", f"the program died twice while it had this file in hand ({how})")
-        items = pa.ipc.open_stream(body).read_all() if body else None
-        return Done(**{**head, "work": work, "items": items})
-
-    def _start(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "imagier.execute"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-        )
-        try:
-            self._send({"steps": [Named(s.stage.name, s.settings, s.name).written for s in self.worker.joined.steps]})
-            self._receive()  # ready: from here on, its death is the file's doing
-        except (BrokenPipeError, EOFError):
-            raise ImagierError(
-                f"files that an earlier run died over are tried in a process of their own, which did not start "
-                f"({self._end()}; what it said is above). Put that right and run the same command to go on."
-            ) from None
-
-    def close(self) -> None:
-        """End the child."""
-        if self._process is not None:
-            self._end()
-
-    def _end(self) -> str:
-        """Wait for the child's end; how it came."""
-        assert self._process is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._process.communicate()
-        code, self._process = self._process.returncode, None
-        return f"signal {-code}" if code < 0 else f"exit code {code}"
-
-    def _receive(self) -> tuple[dict[str, Any], bytes]:
-        assert self._process is not None
-        assert self._process.stdout is not None
-        return _receive(self._process.stdout)
-
-    def _send(self, message: dict[str, Any]) -> None:
-        assert self._process is not None
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(message).encode() + b"\n")
-        self._process.stdin.flush()
-
-
-def _receive(pipe: IO[bytes]) -> tuple[dict[str, Any], bytes]:
-    sizes = pipe.read(16)
-    if len(sizes) < 16:
-        raise EOFError
-    head, body = struct.unpack(">QQ", sizes)
-    text, data = pipe.read(head), pipe.read(body)
-    if len(text) < head or len(data) < body:
-        raise EOFError
-    return json.loads(text), data
-
-
-def _be_child() -> None:
-    """The child's loop: a JSON line per file in, outcome and items out. Ends when the parent does."""
-    out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a stage prints must not fall into the answers
-    first = json.loads(sys.stdin.buffer.readline())
-    worker = Worker(Pass(Pipeline(tuple(Named(**step) for step in first["steps"])).bind()), Contents({}, {}))
-    worker.joined.load()
-    _answer(out, {}, b"")
-    for line in sys.stdin.buffer:
-        (done,) = worker.process([Work(**json.loads(line))])
-        body = b""
-        if done.items is not None:
-            sink = pa.BufferOutputStream()
-            with pa.ipc.new_stream(sink, done.items.schema) as stream:
-                stream.write_table(done.items)
-            body = sink.getvalue().to_pybytes()
-        head = {"hash": done.hash, "outcome": done.outcome, "reason": done.reason, "pages": done.pages}
-        _answer(out, head, body)
-
-
-def _answer(out: IO[bytes], head: dict[str, Any], body: bytes) -> None:
-    text = json.dumps(head).encode()
-    out.write(struct.pack(">QQ", len(text), len(body)) + text + body)
-    out.flush()
-
-
-if __name__ == "__main__":
-    _be_child()

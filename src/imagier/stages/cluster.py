@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from imagier.algorithms.clustering import METHODS, Clustering, Linkage
 from imagier.stages._choice import chosen
+from imagier.stages._points import named, points_of
 from imagier.types import Columns, Fitted, SettingError, Stage, Step
 
 if TYPE_CHECKING:
@@ -76,9 +77,7 @@ def make(
     }
     settings = chosen(METHODS, method, given)
     _check(given | {"resamples": resamples, "seed": seed})
-    names = (on,) if isinstance(on, str) else tuple(on)
-    if not names or len(set(names)) < len(names):
-        raise SettingError(f"cluster.on cannot be {list(names)}: it takes one column or several different ones")
+    names = named(on, "cluster")
     fields = [("group", pa.int32()), ("distance", pa.float32()), ("quality", pa.string()), ("far", pa.bool_())]
     how: dict[str, Any] = {"method": method, "settings": settings, "names": names, "embedding": embedding}
     return Step(
@@ -118,7 +117,8 @@ def _fit(
 ) -> Fitted:
     from imagier.algorithms import groups, scores
 
-    points, centre, spread = _points(columns, names)
+    own = points_of(columns, names, "cluster")
+    points = own.values
     enough = len(points) >= FEWEST
     found = METHODS[method](points, seed, **settings) if enough else Clustering(np.zeros(len(points), np.int64))
     labels = groups.numbered(found.labels, _previous(columns))
@@ -128,7 +128,7 @@ def _fit(
     high = {group.number for group in described if judged["verdict"]["good"] and group.tight}
     space = other = _scores(points, labels, silhouettes)
     if names != (embedding,):
-        vectors = _points(columns, (embedding,))[0]
+        vectors = points_of(columns, (embedding,), "cluster").values
         other = _scores(vectors, labels, scores.silhouettes(vectors, labels, seed))
     bound, far = groups.fence(points)
     facts: dict[str, Any] = {
@@ -156,8 +156,8 @@ def _fit(
         "core": np.zeros(len(points), bool) if found.core is None else found.core,
         "eps": np.array(np.nan if found.eps is None else found.eps),
         "fence": np.array(bound),
-        "centre": centre,
-        "spread": spread,
+        "centre": own.centre,
+        "spread": own.spread,
     }
     distance = groups.to_centroids(points, labels, numbers, arrays["centroids"])
     return Fitted(_columns(labels, distance, high, far), facts, arrays)
@@ -214,7 +214,7 @@ def _place(columns: Columns, fitted: Fitted, *, names: tuple[str, ...]) -> Fitte
     from imagier.algorithms import groups
 
     kept = fitted.arrays
-    points = _points(columns, names, kept["centre"], kept["spread"])[0]
+    points = points_of(columns, names, "cluster", (kept["centre"], kept["spread"])).values
     labels, numbers = kept["labels"], kept["numbers"]
     eps = float(kept["eps"])
     if np.isnan(eps):
@@ -239,43 +239,6 @@ def _place(columns: Columns, fitted: Fitted, *, names: tuple[str, ...]) -> Fitte
     }
     high = set(numbers[kept["high"]].tolist())
     return Fitted(_columns(placed, distance, high, far), facts)
-
-
-def _points(
-    columns: Columns, names: Sequence[str], centre: np.ndarray | None = None, spread: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The columns side by side, (n, d) float32, and what was taken off and divided by: (d,) float64 each.
-
-    Vectors stay as they are. `centre` and `spread`, where given, are those of the fitted items.
-    """
-    parts, numbers = [], []
-    for name in names:
-        values = np.asarray(columns[name])
-        if values.dtype.kind not in "biuf" and values.size:
-            raise SettingError(f"cluster.on: {name!r} holds no numbers; name a column of vectors or of numbers")
-        values = values.astype(np.float64 if values.ndim == 1 else np.float32)
-        bad = ~np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
-        if bad.any():
-            raise SettingError(
-                f"cluster.on: {name!r} has no finite value for {bad.sum()} of {len(values)} items; "
-                "name a column that every item has"
-            )
-        parts.append(values[:, None] if values.ndim == 1 else values)
-        numbers += [values.ndim == 1] * parts[-1].shape[1]
-    raw, scaled = np.concatenate(parts, axis=1), np.array(numbers, bool)
-    if centre is None or spread is None:
-        centre, spread = np.zeros(raw.shape[1]), np.ones(raw.shape[1])
-        if len(raw) and scaled.any():
-            centre[scaled] = raw[:, scaled].mean(axis=0, dtype=np.float64)
-            deviation = raw[:, scaled].std(axis=0, dtype=np.float64)
-            spread[scaled] = np.where(deviation > 0, deviation, 1)
-    if len(centre) != raw.shape[1]:
-        raise SettingError(
-            f"cluster.on: {', '.join(names)} has {raw.shape[1]} numbers an item, the fitted ones had {len(centre)}; "
-            "make them by the same steps"
-        )
-    points = ((raw - centre) / spread).astype(np.float32) if scaled.any() else raw
-    return np.ascontiguousarray(points), centre, spread
 
 
 def _previous(columns: Columns) -> np.ndarray | None:

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from imagier.stages._choice import chosen
+from imagier.stages._points import named, points_of
 from imagier.types import Columns, Fitted, SettingError, Stage, Step
 
 AXES = ("x", "y", "z")
@@ -135,9 +136,7 @@ def make(
             raise SettingError(f"reduce.{name} cannot be {settings[name]}: it takes {least} to {greatest}")
     if not 0 <= seed < 2**32:
         raise SettingError(f"reduce.seed cannot be {seed}: it takes 0 to {2**32 - 1}")
-    names = (on,) if isinstance(on, str) else tuple(on)
-    if not names or len(set(names)) < len(names):
-        raise SettingError(f"reduce.on cannot be {list(names)}: it takes one column or several different ones")
+    names = named(on, "reduce")
     fields = [pa.field(axis, pa.float32()) for axis in AXES]
     if method == "pca":
         fields.append(pa.field("components", pa.list_(pa.float32(), settings["components"])))
@@ -156,13 +155,8 @@ def _fit(
 ) -> Fitted:
     from imagier.algorithms import reduction
 
-    raw, numbers = _raw(columns, names)
-    centre, spread = np.zeros(raw.shape[1]), np.ones(raw.shape[1])
-    if len(raw):
-        centre[numbers] = raw[:, numbers].mean(axis=0, dtype=np.float64)
-        deviation = raw[:, numbers].std(axis=0, dtype=np.float64)
-        spread[numbers] = np.where(deviation > 0, deviation, 1)
-    points = _scaled(raw, centre, spread)
+    own = points_of(columns, names, "reduce")
+    points = own.values
     facts = {"method": method, "on": list(names), "dimensions": dimensions, "items": len(points), "note": None}
     if method != "pca" and reduction.is_flat(points):
         few = len(points) < reduction.FEWEST
@@ -172,7 +166,7 @@ def _fit(
         made = _Reduced(places, NO_MAP | dict.fromkeys(settings), {"points": points, "places": places})
     else:
         made = METHODS[method](points, dimensions, seed, **settings)
-    arrays = made.arrays | {"centre": centre, "spread": spread}
+    arrays = made.arrays | {"centre": own.centre, "spread": own.spread}
     return Fitted(_columns(made.places, made.components, settings.get("components")), facts | made.facts, arrays)
 
 
@@ -184,38 +178,12 @@ def _place(columns: Columns, fitted: Fitted, *, names: tuple[str, ...], dimensio
     from imagier.algorithms import reduction
 
     kept = fitted.arrays
-    points = _scaled(_raw(columns, names)[0], kept["centre"], kept["spread"])
+    points = points_of(columns, names, "reduce", (kept["centre"], kept["spread"])).values
     facts = fitted.facts | {"items": len(points), "fitted_items": fitted.facts["items"]}
     if width is None:
         return Fitted(_columns(reduction.place_among(points, kept["points"], kept["places"]), None, None), facts)
     values = reduction.project(points, kept["mean"], kept["axes"])
     return Fitted(_columns(values[:, :dimensions], values[:, :width], width), facts)
-
-
-def _raw(columns: Columns, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """The columns side by side, (n, d), and which of the d are number columns. Raises SettingError for other values."""
-    parts, numbers = [], []
-    for name in names:
-        values = columns[name]
-        if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
-            raise SettingError(f"reduce.on: {name!r} holds no numbers; name a column of vectors or of numbers")
-        bad = ~np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
-        if bad.any():
-            raise SettingError(
-                f"reduce.on: {name!r} has no finite value for {bad.sum()} of {len(values)} items; "
-                "name a column that every item has"
-            )
-        parts.append(values[:, None] if values.ndim == 1 else values)
-        numbers += [values.ndim == 1] * parts[-1].shape[1]
-    return np.concatenate(parts, axis=1), np.array(numbers, bool)
-
-
-def _scaled(raw: np.ndarray, centre: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """Vectors as they are, numbers in standard deviations from their mean: (n, d) float32."""
-    if not centre.any() and (spread == 1).all():
-        return raw.astype(np.float32)
-    scaled: np.ndarray = ((raw - centre) / spread).astype(np.float32)
-    return scaled
 
 
 def _columns(places: np.ndarray, components: np.ndarray | None, width: int | None) -> Columns:

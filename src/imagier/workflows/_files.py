@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
@@ -19,8 +19,9 @@ import pyarrow.compute as pc
 import imagier
 from imagier import sources as finding
 from imagier.collection import FILES, ITEMS, Collection, State
-from imagier.execute import Contents, Done, Pass, Work, Worker, map_files
+from imagier.execute import Contents, Done, Hand, Pass, Work, Worker, map_files
 from imagier.pipeline import Bound, key_of_pass
+from imagier.quarantine import one_by_one
 from imagier.types import SourceError
 from imagier.workflows._progress import bar
 from imagier.workflows.summary import Summary
@@ -34,6 +35,7 @@ class Files:
 
     def __init__(self, collection: Collection, bound: Sequence[Bound], summary: Summary, *, threads: int) -> None:
         self.collection, self.summary, self.threads = collection, summary, threads
+        self.hand = Hand(collection.folder)
         self.rows = rows = [step for step in bound if step.stage.over == "rows"]
         self.tables = [step for step in bound if step.stage.over == "table"]
         self.pass_key = key_of_pass(rows)
@@ -87,6 +89,7 @@ class Files:
         rest = {each.work.path for each in done}
         todo = [work for work in works if work.path not in rest]
         done += self._through(todo, Worker(Pass(self.rows), contents), progress)
+        self.hand.acquit()
         self._count(stored, vanished, done)
         self._write_rows([], vanished)
         self._drop_orphans()
@@ -237,7 +240,7 @@ class Files:
             done.extend(self._commit(some, worker, carry))
 
         try:
-            with closing(map_files(works, worker, self.collection.folder, threads=self.threads)) as results:
+            with closing(self._results(works, worker)) as results:
                 for some in results:
                     twins += [each for each in some if each.outcome == "twin"]
                     waiting += [each for each in some if each.outcome not in ("twin", "other")]
@@ -260,6 +263,13 @@ class Files:
         waiting += [replace(outcome[twin.hash], work=twin.work) for twin in twins]
         commit()
         return done
+
+    def _results(self, works: Sequence[Work], worker: Worker) -> Generator[list[Done], None, None]:
+        """Outcomes as they come, of those first that an earlier run died over."""
+        suspects = self.hand.suspects()
+        yield from one_by_one([work for work in works if work.path in suspects], worker)
+        rest = [work for work in works if work.path not in suspects]
+        yield from map_files(rest, worker, self.hand, threads=self.threads)
 
     def _commit(self, some: Sequence[Done], worker: Worker, carry: tuple[Any, Sequence[str]] | None) -> list[Done]:
         """Write items, then their files' rows: after a death between the two, the content is found to be there."""
