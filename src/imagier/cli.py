@@ -121,7 +121,7 @@ def _tell(collection: Collection, summary: Summary, json_path: str | None) -> No
             click.echo(f"{name}: {far} items lie far from everything known")
     if summary.failed:
         click.echo(f"why files failed: imagier show {_short(collection.folder)} --failed")
-    made = [name for name in ("report.html", "plots") if (collection.folder / name).exists()]
+    made = [name for name in ("report.html", "map.html", "plots") if (collection.folder / name).exists()]
     written = [_short(collection.folder / name) for name in made] + ([json_path] if json_path else [])
     click.echo(f"results: {', '.join(written) or _short(collection.folder)}")
 

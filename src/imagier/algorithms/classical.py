@@ -65,7 +65,13 @@ def describe(image: np.ndarray) -> np.ndarray:
     lab = _lab(image)
     lightness = np.ascontiguousarray(lab[..., 0])
     levels = _pyramid(lightness)
-    parts = (_colour(lab), _shape(levels[1]), _texture(lightness), _covariance(lab, levels[3]))
+    slopes = (_derivative(lightness, 1, 0), _derivative(lightness, 0, 1))
+    parts = (
+        _colour(lab, slopes),
+        _shape(levels[1]),
+        _texture(lightness),
+        _covariance(lab, lightness, slopes, levels[3]),
+    )
     vector = np.concatenate([_unit(part) * weight for part, (_, _, weight) in zip(parts, BLOCKS, strict=True)])
     return _unit(vector).astype(np.float32)
 
@@ -144,7 +150,7 @@ def _lab(image: np.ndarray) -> np.ndarray:
         image = cv2.resize(image, (less_width, less_height), interpolation=cv2.INTER_AREA)
     if (less_height, less_width) != (new_height, new_width):
         image = cv2.resize(image, (new_width, new_height), interpolation=cv2.INTER_LINEAR)
-    lab: np.ndarray = cv2.cvtColor(image.astype(np.float32) / np.float32(255), cv2.COLOR_RGB2Lab)
+    lab: np.ndarray = cv2.cvtColor(np.divide(image, np.float32(255), dtype=np.float32), cv2.COLOR_RGB2Lab)
     return lab
 
 
@@ -209,17 +215,30 @@ _RINGS = _rings()
 _PATTERN_CLASSES = _pattern_classes()
 
 
-def _colour(lab: np.ndarray) -> np.ndarray:
+def _counts(codes: np.ndarray, channel: int = 0) -> np.ndarray:
+    """How often each value of 0..255 stands in a channel of uint8 codes: (256,) float64."""
+    import cv2
+
+    counts: np.ndarray = cv2.calcHist([codes], [channel], None, [256], [0, 256]).ravel().astype(np.float64)
+    return counts
+
+
+# The two blocks below work in place and share what they can: while several threads embed, what costs most is that each
+# fresh array of a hundred kilobytes or more is mapped into memory, which the threads do one after the other.
+
+
+def _colour(lab: np.ndarray, slopes: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     """(70,): root histograms of L*, a*, b* (16 + 13 + 13), then mean, spread and edges in each of four rings (28)."""
     import cv2
 
     lows, highs = np.array([0, -48, -48], np.float32), np.array([100, 48, 48], np.float32)
-    fine = (np.clip((lab - lows) / (highs - lows), 0, 1) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
-    histograms = [
-        np.sqrt(np.bincount(fine[..., c].ravel(), minlength=256) @ _SHARES[c] / fine[..., c].size) for c in range(3)
-    ]
-    lightness = np.ascontiguousarray(lab[..., 0])
-    edges = _magnitude(_derivative(lightness, 1, 0), _derivative(lightness, 0, 1))
+    levels = lab - lows
+    levels *= np.float32(255) / (highs - lows)
+    levels += np.float32(0.5)
+    fine = np.clip(levels, 0, 255, out=levels).astype(np.uint8)
+    pixels = lab.shape[0] * lab.shape[1]
+    histograms = [np.sqrt(_counts(fine, channel) @ _SHARES[channel] / pixels) for channel in range(3)]
+    edges = _magnitude(*slopes)
 
     def per_ring(values: np.ndarray) -> np.ndarray:
         grid = cv2.resize(values, (_RING_GRID, _RING_GRID), interpolation=cv2.INTER_AREA)
@@ -266,12 +285,13 @@ def _texture(grey: np.ndarray) -> np.ndarray:
         smooth = cv2.GaussianBlur(grey, (width, width), sigma) if sigma else grey
         # whole numbers: without rounding, patterns in flat areas would come from the last bits of the arithmetic
         codes = binary_patterns(np.round(smooth * np.float32(2.55)), step)
-        counts = np.bincount(codes.ravel(), minlength=256)
-        histograms.append(np.sqrt(np.bincount(_PATTERN_CLASSES, counts, 59) / codes.size))
+        histograms.append(np.sqrt(np.bincount(_PATTERN_CLASSES, _counts(codes), 59) / codes.size))
     return np.concatenate(histograms)
 
 
-def _covariance(lab: np.ndarray, eighth: np.ndarray) -> np.ndarray:
+def _covariance(
+    lab: np.ndarray, lightness: np.ndarray, slopes: tuple[np.ndarray, np.ndarray], eighth: np.ndarray
+) -> np.ndarray:
     """(55,): upper triangle of the matrix logarithm of the covariance of ten values per pixel.
 
     Region covariance (Tuzel, Porikli, Meer, ECCV 2006) of x, y, L*, a*, b*, the sizes of four derivatives, and L* as
@@ -283,17 +303,17 @@ def _covariance(lab: np.ndarray, eighth: np.ndarray) -> np.ndarray:
     import cv2
 
     height, width = lab.shape[:2]
-    lightness = np.ascontiguousarray(lab[..., 0])
-    values = np.empty((10, height, width))
+    values = np.empty((10, height, width), np.float32)
     values[0] = (np.arange(width) / width - 0.5) * 40  # place spans 40: about what lightness does
     values[1] = ((np.arange(height) / height - 0.5) * 40)[:, None]
     values[2:5] = lab.transpose(2, 0, 1)
-    for row, order in zip(values[5:9], ((1, 0), (0, 1), (2, 0), (0, 2)), strict=True):
-        row[:] = np.abs(_derivative(lightness, *order))
+    curves = (_derivative(lightness, 2, 0), _derivative(lightness, 0, 2))
+    for row, derivative in zip(values[5:9], (*slopes, *curves), strict=True):
+        np.abs(derivative, out=row)
     values[9] = cv2.resize(eighth, (width, height), interpolation=cv2.INTER_LINEAR)
     pixels = values.reshape(len(values), -1)
-    pixels -= pixels.mean(axis=1, keepdims=True)
-    covariance = pixels @ pixels.T / pixels.shape[1] + _RIDGE * np.eye(len(values))
+    pixels -= pixels.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
+    covariance = (pixels @ pixels.T).astype(np.float64) / pixels.shape[1] + _RIDGE * np.eye(len(values))
     variances, axes = np.linalg.eigh(covariance)
     logarithm = (axes * np.log(np.maximum(variances, _RIDGE / 2))) @ axes.T
     rows, columns = np.triu_indices(len(values))

@@ -84,11 +84,8 @@ def run(
         if any(summary.steps.values()) or summary.removed:
             collection.tidy()
         summary.published = before.published
-        if report and (before.published != collection.version or not (collection.folder / "report.html").is_file()):
-            say("plots and report", progress)
-            start = time.perf_counter()
-            publish(collection)
-            summary.published, summary.seconds["report"] = collection.version, time.perf_counter() - start
+        if report:
+            _publish_anew(collection, summary, progress)
         summary.seconds["whole"] = time.perf_counter() - begun
         summary.save(collection)
     if json is not None:
@@ -99,11 +96,22 @@ def run(
 
 
 def publish(collection: Collection) -> list[Path]:
-    """Write plots and report.html into the collection's folder; the paths written."""
+    """Write plots, report.html and map.html into the collection's folder; the paths written."""
+    from imagier.outputs.map3d import write_map
     from imagier.outputs.plots import write_plots
     from imagier.outputs.report import write_report
 
-    return [*write_plots(collection, collection.folder / "plots"), write_report(collection)]
+    return [*write_plots(collection, collection.folder / "plots"), write_report(collection), write_map(collection)]
+
+
+def _publish_anew(collection: Collection, summary: Summary, progress: bool) -> None:
+    """Publish, unless what was published last is there and shows the collection as it is."""
+    if summary.published == collection.version and (collection.folder / "report.html").is_file():
+        return
+    say("plots and report", progress)
+    start = time.perf_counter()
+    publish(collection)
+    summary.published, summary.seconds["report"] = collection.version, time.perf_counter() - start
 
 
 def _plan(
