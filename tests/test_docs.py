@@ -1,5 +1,6 @@
 """The commands and the Python of the guide and the README are run, in order, as a newcomer would."""
 
+import ast
 import os
 import re
 import subprocess
@@ -47,3 +48,9 @@ def test_every_command_is_in_the_guide():
     guide = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
     for name in main.commands:
         assert f"imagier {name}" in guide, name
+
+
+def test_the_stage_in_the_contributors_page_is_the_one_that_is_tested():
+    (shown,) = [text for language, text in blocks(ROOT / "CONTRIBUTING.md") if language == "python"]
+    tested = (ROOT / "tests" / "plugin" / "src" / "imagier_brightness.py").read_text(encoding="utf-8")
+    assert ast.dump(ast.parse(shown)) == ast.dump(ast.Module(ast.parse(tested).body[1:], []))

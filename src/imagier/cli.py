@@ -152,7 +152,10 @@ def show(collection: Path, failed: bool) -> None:
     click.echo("sources: " + ", ".join(opened.absolute(source) for source in opened.state.sources))
     click.echo("columns: " + ", ".join(opened.columns))
     for name, receipt in opened.receipts().items():
-        click.echo(f"{name}: {receipt.stage} {receipt.settings}, {receipt.seconds:.1f} s, {receipt.made}")
+        given = ", ".join(f"{key}={value}" for key, value in receipt.settings.items() if value is not None)
+        click.echo(
+            f"{name}: {receipt.stage}({given}), {receipt.items} items in {receipt.seconds:.1f} s, {receipt.made}"
+        )
         for group in receipt.facts.get("groups", []):
             if isinstance(group, dict):
                 click.echo(
