@@ -457,7 +457,8 @@ def test_stopped_over_suspects_no_innocent_fails(tmp_path, stop):
     folder = drawn.fill(tmp_path / "images", each=12, side=24)
     Collection.create(tmp_path / "out")
     _suspect(tmp_path / "out", sorted(folder.iterdir()))
-    with apart(folder, tmp_path / "out", [{"tint": {"sleep": 0.1}}], start_new_session=True) as one:
+    # half a second a file: however slow the machine, the stop comes long before the last
+    with apart(folder, tmp_path / "out", [{"tint": {"sleep": 0.5}}], start_new_session=True) as one:
         until = time.monotonic() + 20
         while time.monotonic() < until and not (tmp_path / "out" / "files.lance").exists():
             time.sleep(0.02)

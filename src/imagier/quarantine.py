@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -113,6 +114,7 @@ def _receive(pipe: IO[bytes]) -> tuple[dict[str, Any], bytes]:
 
 def _be_child() -> None:
     """The child's loop: a JSON line per file in, outcome and items out. Ends when the parent does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer: it ends this loop
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a stage prints must not fall into the answers
     first = json.loads(sys.stdin.buffer.readline())
