@@ -29,7 +29,8 @@ from imagier.workflows.summary import last_run
 pytestmark = pytest.mark.usefixtures("plugs")
 
 RUN = """
-import sys, json
+import sys, json, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
 from imagier.workflows.run import run
 run(sys.argv[1], into=sys.argv[2], pipeline=json.loads(sys.argv[3]), report=False, threads=2)
 """
