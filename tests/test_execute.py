@@ -194,7 +194,9 @@ def test_no_region_is_an_outcome_whatever_comes_after(tmp_path):
 
 def test_equal_regions_of_one_image_are_not_one_id(tmp_path):
     save(tmp_path / "images" / "a.png", plain(RED))
-    go(tmp_path / "images", tmp_path / "out", [{"halves": {"repeat": 2}}])
+    made = go(tmp_path / "images", tmp_path / "out", [{"halves": {"repeat": 2}}])
+    ids = made.read(["id"])["id"].to_pylist()
+    assert len(ids) == len(set(ids)) == 5
 
 
 def test_what_was_measured_on_the_image_is_not_said_of_its_regions(tmp_path):

@@ -99,7 +99,7 @@ def test_regions_do_not_change():
 
 
 def test_a_mask_of_a_box_with_fractions_is_its_rounded_size():
-    Regions(np.array([[0.4, 0.4, 3.2, 2.9]], np.float32), (np.ones((2, 3), bool),))
+    assert len(Regions(np.array([[0.4, 0.4, 3.2, 2.9]], np.float32), (np.ones((2, 3), bool),))) == 1
 
 
 def test_the_nearest_name_is_told():
