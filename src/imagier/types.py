@@ -41,6 +41,10 @@ class SourceError(ImagierError):
     """A folder, file or glob that was named and is not there."""
 
 
+class ModelError(ImagierError):
+    """A model that is not on this machine, is damaged, or cannot do what is asked of it."""
+
+
 class CollectionError(ImagierError):
     """A collection that is missing, in use by another writer, of another format, or cannot be written."""
 
@@ -54,11 +58,11 @@ def nearest(kind: str, name: str, known: Iterable[str]) -> str:
 
 
 class AFile:
-    """Marks a setting that may be the path of a file."""
+    """Marks a setting that may be the path of a file or of a Model folder."""
 
 
 NameOrFile = Annotated[str, AFile]
-"""A name, or the path of a file. A path is kept absolute, so that the collection can be brought up to date from
+"""A name, or the path of a file or Model folder. A path is kept absolute, so that the collection can be brought up to date from
 anywhere; in keys the file's content stands for it (`Step.weights`), so that it can be moved."""
 
 

@@ -12,10 +12,11 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from imagier.models.model import Model, Role
 from imagier.types import SettingError
 
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]
@@ -28,8 +29,8 @@ class Ports:
 
     inputs: dict[str, tuple[int | None, ...]]
     outputs: dict[str, tuple[int | None, ...]]
-    floats: bool
-    """Whether all inputs are float32, which is what images are handed over as."""
+    dtypes: dict[str, str]
+    """Of the inputs: "float32", "uint8", "int64", ..."""
 
 
 def pick(engine: str = "auto") -> str:
@@ -42,6 +43,53 @@ def pick(engine: str = "auto") -> str:
     if not importlib.util.find_spec(engine):
         raise SettingError(f"the engine {engine!r} is not installed: pip install {engine}")
     return engine
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What runs a model's network, and in which numbers."""
+
+    engine: str
+    precision: str
+    """"float32", "bfloat16", "float16" or "int8": for `Step.precision`, so that it is in keys and receipts."""
+
+
+def choose(model: Model, engine: str = "auto", precision: str = "auto") -> Choice:
+    """The engine and precision for a model on this machine; cheap. Raises SettingError for what cannot be had."""
+    return Choice(pick(engine), model.card.precision)
+
+
+def network(
+    model: Model,
+    *,
+    role: Role = "network",
+    pixels: Literal["uint8", "float32"] = "uint8",
+    engine: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+) -> Run:
+    """A model's network, ready to run; its file's hash is checked.
+
+    role "network": takes (n, H, W, C) pixels on 0 to 255, RGB or grey, of the dtype that `pixels` says: the card's
+    channel order, layout, mean and std are done here. role "text": takes (n, length) int64 tokens.
+    Gives tensor name -> (n, ...) float32. May be called from several threads at once.
+    Raises SettingError for an engine that cannot run it, ModelError for a file that is not the card's.
+    """
+    chosen = choose(model, engine, precision)
+    run = load(model.file(role), chosen.engine, threads)
+    if role == "text":
+        return run
+    spec = model.card.input
+    shift, scale = np.array(spec.mean, np.float32), np.array(spec.std, np.float32)
+
+    def on_pixels(batch: np.ndarray) -> dict[str, np.ndarray]:
+        if spec.colour == "bgr":
+            batch = batch[..., ::-1]
+        if spec.dtype == "float32":
+            batch = (batch.astype(np.float32) / 255 - shift) / scale
+        return run(batch if spec.layout == "nhwc" else batch.transpose(0, 3, 1, 2))
+
+    return on_pixels
 
 
 def ports(path: Path, engine: str) -> Ports:
@@ -86,8 +134,8 @@ def _openvino_ports(path: Path) -> Ports:
             for node in nodes
         }
 
-    floats = all(node.get_element_type().get_type_name() == "f32" for node in model.inputs)
-    return Ports(shapes(model.inputs), shapes(model.outputs), floats)
+    dtypes = {node.get_any_name(): str(np.dtype(node.get_element_type().to_dtype())) for node in model.inputs}
+    return Ports(shapes(model.inputs), shapes(model.outputs), dtypes)
 
 
 def _openvino_load(path: Path, threads: int | None) -> Run:
@@ -98,12 +146,13 @@ def _openvino_load(path: Path, threads: int | None) -> Run:
     fixed = port.get_partial_shape()[0]
     config = {"INFERENCE_PRECISION_HINT": "f32"} | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
     compiled = openvino().Core().compile_model(model, "CPU", config)
+    dtype = port.get_element_type().to_dtype()
     local = threading.local()
 
     def infer(batch: np.ndarray) -> list[np.ndarray]:
         if not hasattr(local, "request"):
             local.request = compiled.create_infer_request()  # a request serves one thread
-        result = local.request.infer({0: np.ascontiguousarray(batch, np.float32)})
+        result = local.request.infer({0: np.ascontiguousarray(batch, dtype)})
         return [np.array(result[at], np.float32) for at in range(len(names))]
 
     return _run(infer, names, fixed.get_length() if fixed.is_static else None)
@@ -143,8 +192,14 @@ def _onnxruntime_ports(path: Path) -> Ports:
     def shapes(nodes: list[Any]) -> dict[str, tuple[int | None, ...]]:
         return {node.name: tuple(d if isinstance(d, int) else None for d in node.shape) for node in nodes}
 
-    floats = all(node.type == "tensor(float)" for node in session.get_inputs())
-    return Ports(shapes(session.get_inputs()), shapes(session.get_outputs()), floats)
+    dtypes = {node.name: _dtype(node.type) for node in session.get_inputs()}
+    return Ports(shapes(session.get_inputs()), shapes(session.get_outputs()), dtypes)
+
+
+def _dtype(told: str) -> str:
+    """ "tensor(float)" -> "float32"."""
+    name = told.removeprefix("tensor(").removesuffix(")")
+    return {"float": "float32", "double": "float64"}.get(name, name)
 
 
 def _onnxruntime_load(path: Path, threads: int | None) -> Run:
@@ -153,7 +208,7 @@ def _onnxruntime_load(path: Path, threads: int | None) -> Run:
     names = [node.name for node in session.get_outputs()]
 
     def infer(batch: np.ndarray) -> list[np.ndarray]:
-        results = session.run(names, {port.name: np.ascontiguousarray(batch, np.float32)})
+        results = session.run(names, {port.name: np.ascontiguousarray(batch, _dtype(port.type))})
         return [np.asarray(result, np.float32) for result in results]
 
     return _run(infer, names, port.shape[0] if isinstance(port.shape[0], int) else None)
