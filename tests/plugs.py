@@ -15,6 +15,8 @@ import pyarrow as pa
 from imagier.types import Fitted, SettingError, Stage, Step
 
 SIDE = 16
+DARK = 71
+"""Between the mean brightness of the drawn discs and that of the other two kinds."""
 
 
 def _is(image: np.ndarray, channel: int) -> bool:
@@ -111,6 +113,21 @@ def double(*, times: int = 2) -> Step:
     return Step(("tint",), pa.schema([pa.field("double", pa.list_(pa.float32(), 3))]), load, pixels=SIDE)
 
 
+def choosy() -> Step:
+    """`chosen`: 1; raises over rows of which one's `tint` is dark."""
+
+    def load():
+        def apply(columns):
+            tints = np.stack(columns["tint"])
+            if (tints.mean(1) < DARK).any():
+                raise ValueError("no dark ones, please")
+            return {"chosen": np.ones(len(tints), np.int32)}
+
+        return apply
+
+    return Step(("tint",), pa.schema([pa.field("chosen", pa.int32())]), load, pixels=SIDE)
+
+
 def invert() -> Step:
     """Hands on the negative of each image, keeps nothing."""
 
@@ -162,6 +179,7 @@ PICKY = Stage("picky", 1, "rows", picky)
 HALVES = Stage("halves", 1, "rows", halves)
 SHORT = Stage("short", 1, "rows", short)
 DOUBLE = Stage("double", 1, "rows", double)
+CHOOSY = Stage("choosy", 1, "rows", choosy)
 INVERT = Stage("invert", 1, "rows", invert)
 RANK = Stage("rank", 1, "table", rank)
-STAGES = ("tint", "killer", "picky", "halves", "short", "double", "invert", "rank")
+STAGES = ("tint", "killer", "picky", "halves", "short", "double", "choosy", "invert", "rank")

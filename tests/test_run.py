@@ -245,6 +245,37 @@ def test_a_row_step_that_reads_the_column_of_one_that_stands(images, tmp_path):
     made = go(images, tmp_path / "out", ["tint", {"double": {"times": 3}}])
     assert reasons(made) == {}
     assert values(made, "double") == {item: pytest.approx([3 * x for x in tint]) for item, tint in old.items()}
+    assert last_run(made).decoded == 0
+    assert last_run(made).steps == {"tint": 0, "double": 12}
+    (images / "more.png").write_bytes((images / "disc_0.png").read_bytes() + b"another file")
+    assert last_run(go(images, tmp_path / "out")).decoded == 1
+
+
+def test_a_row_step_over_the_columns_of_regions_needs_no_pixels(images, tmp_path):
+    old = go(images, tmp_path / "out", ["halves", "tint"])
+    tint = values(old, "tint")
+    made = go(images, tmp_path / "out", ["halves", "tint", "double"])
+    assert last_run(made).decoded == 0
+    assert last_run(made).steps["halves"] == 0
+    doubled = values(made, "double")
+    assert {item for item, value in doubled.items() if value is None} == {i for i, t in tint.items() if t is None}
+    assert doubled == {item: t and pytest.approx([2 * x for x in t]) for item, t in tint.items()}
+    anew = values(go(images, tmp_path / "anew", ["halves", "tint", "double"]), "double")
+    assert doubled == {item: v and pytest.approx(v) for item, v in anew.items()}
+
+
+def test_what_is_measured_before_the_cut_is_no_regions_own(images, tmp_path):
+    go(images, tmp_path / "out", ["tint", "halves"])
+    made = go(images, tmp_path / "out", ["tint", "halves", "double"])
+    anew = go(images, tmp_path / "anew", ["tint", "halves", "double"])
+    assert values(made, "double") == values(anew, "double")
+
+
+def test_a_step_over_columns_that_raises_fails_each_file_with_its_reason(images, tmp_path):
+    go(images, tmp_path / "out", ["tint"])
+    made = go(images, tmp_path / "out", ["tint", "choosy"])
+    assert set(reasons(made).values()) == {"ValueError: no dark ones, please"}
+    assert set(outcomes(made).values()) == {"ok", "failed"}
 
 
 def test_a_copy_that_came_with_a_new_step_is_no_second_item(images, tmp_path):

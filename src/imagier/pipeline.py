@@ -143,6 +143,7 @@ class Pipeline:
         makers: dict[str, list[str]] = {name: ["ingest", str(INGEST)] for name in (*IMAGE_COLUMNS, *ITEMS.names)}
         makers |= {name: [] for name in DERIVED.names}
         kept: dict[str, str] = dict.fromkeys((*ITEMS.names, *DERIVED.names), "every collection")
+        weights: dict[str, tuple[str, ...]] = {}
         seen_table = False
         for named in self.steps:
             stage = find_stage(named.stage)
@@ -158,6 +159,12 @@ class Pipeline:
                 if column not in readable:
                     raise SettingError(f"{named.name} reads a column that no step before it makes: "
                                        + nearest("column", column, readable))  # fmt: skip
+            for column, sha256 in step.needs.items():
+                if sha256 not in weights.get(column, ()):
+                    raise SettingError(
+                        f"{named.name} reads {column!r} and needs it made by its own model, but "
+                        f"{kept.get(column, 'no step')} makes it with another: name the same model in both"
+                    )
             key = key_of_step(stage, settings, step, [makers[column] for column in step.reads])
             made = Bound(named.name, stage, settings, tuple(named.settings), step, key)
             for column in made.writes.names:
@@ -167,6 +174,7 @@ class Pipeline:
                     )
                 kept[column] = named.name
                 makers[column] = [key]
+                weights[column] = step.weights
             for column in step.passes:
                 makers[column] = [key]
             bound.append(made)
@@ -193,7 +201,7 @@ def check_settings(stage: Stage, given: Mapping[str, Any], name: str) -> dict[st
             settings[key] = msgspec.convert(value, hints[key]) if key in given else value
         except msgspec.ValidationError as error:
             raise SettingError(f"{name}.{key} cannot be {value!r}: it takes {_said(hints[key])}") from error
-        if AFile in get_args(hints[key]) and os.path.isfile(settings[key]):
+        if AFile in get_args(hints[key]) and _is_file(settings[key]):
             settings[key] = os.path.abspath(settings[key])
         if not all(map(math.isfinite, _floats(value))):
             raise SettingError(f"{name}.{key} cannot be {value!r}: it takes finite numbers")
@@ -217,6 +225,11 @@ def _floats(value: Any) -> list[float]:
     return [value] if isinstance(value, float) else []
 
 
+def _is_file(value: str) -> bool:
+    """Whether a setting is the path of a file, or of a Model folder."""
+    return os.path.isfile(value) or os.path.isfile(os.path.join(value, "model.json"))
+
+
 def parse_setting(text: str) -> tuple[str, Any]:
     """`"cluster.k=5"` -> ("cluster.k", 5); the value is read as YAML. Raises SettingError without a `=`."""
     path, equals, value = text.partition("=")
@@ -228,7 +241,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
 def key_of_step(stage: Stage, settings: Mapping[str, Any], step: Step, made_by: Sequence[Sequence[str]]) -> str:
     """The key of a step: all that its result depends on but the items. `made_by`: the maker of each column."""
     hints = get_type_hints(stage.make, include_extras=True)
-    files = {name for name, value in settings.items() if AFile in get_args(hints[name]) and os.path.isfile(value)}
+    files = {name for name, value in settings.items() if AFile in get_args(hints[name]) and _is_file(value)}
     told = {name: "a file" if name in files else value for name, value in settings.items()}
     return _digest([stage.name, stage.version, told, step.weights, step.precision, made_by])
 

@@ -8,7 +8,7 @@ before all settings of a run were found good.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -62,8 +62,8 @@ class AFile:
 
 
 NameOrFile = Annotated[str, AFile]
-"""A name, or the path of a file or Model folder. A path is kept absolute, so that the collection can be brought up to date from
-anywhere; in keys the file's content stands for it (`Step.weights`), so that it can be moved."""
+"""A name, or the path of a file or Model folder. A path is kept absolute, so that the collection can be brought up to
+date from anywhere; in keys the content stands for it (`Step.weights`), so that it can be moved."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,9 @@ class Step:
     """Over a table: columns of its own last result that it is handed back as `previous_<column>`, null for new rows."""
     weights: tuple[str, ...] = ()
     """sha256 of each network."""
+    needs: Mapping[str, str] = field(default_factory=dict)
+    """Column it reads -> sha256 of a network that the step which made the column must have: the same encoder's vectors,
+    not another's of the same width."""
     precision: str = "float32"
     pixels: int | None = None
     """The short side, in pixels, that a row step needs: the decoder may go no smaller. None: full size."""

@@ -262,5 +262,7 @@ def _check(card: Card, folder: Path) -> None:
         refuse("outputs.embedding.width must be given")
     if card.task == "upscale" and (card.scale is None or not 2 <= card.scale <= 8):
         refuse("scale must be 2 to 8")
-    if "text" in card.files and (card.text is None or "tokenizer" not in card.files or "text_embedding" not in card.outputs):
+    if "text" in card.files and (
+        card.text is None or "tokenizer" not in card.files or "text_embedding" not in card.outputs
+    ):
         refuse("a text network needs text, a tokenizer and an output text_embedding")

@@ -36,6 +36,13 @@ class Placed:
         return ((boxes - shift) / scale).astype(np.float32)
 
 
+def short_side(spec: Input) -> int | None:
+    """The short side in pixels that an image must have for nothing to be lost; None: its own."""
+    if spec.size is None:
+        return None
+    return spec.resize or min(spec.size) if spec.fit == "crop" else max(spec.size)
+
+
 def prepare(images: Sequence[Image], spec: Input) -> tuple[np.ndarray, list[Placed]]:
     """uint8 images, RGB or grey, to one batch (n, H, W, C) uint8 in RGB order (grey: C = 1), and where each lies in it.
 

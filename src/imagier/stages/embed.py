@@ -1,7 +1,7 @@
 """embed: each image becomes a vector, near to those of images like it.
 
-`encoder="classical"` needs no weights: colour, gradient and texture statistics (docs/classical.md). Any ONNX file with
-one image input serves as well, by its path.
+`encoder="classical"` needs no weights: colour, gradient and texture statistics (docs/classical.md). Any model whose
+task is to embed serves as well, by its name or path (docs/models.md), and any network file with one image input.
 """
 
 from __future__ import annotations
@@ -14,159 +14,164 @@ import numpy as np
 import pyarrow as pa
 
 from imagier.stages._choice import chosen
-from imagier.types import Apply, Columns, Image, NameOrFile, SettingError, Stage, Step, nearest
+from imagier.stages._pixels import Tone, eight_bit
+from imagier.types import Apply, Columns, NameOrFile, SettingError, Stage, Step
 
 if TYPE_CHECKING:
-    from imagier.models.engines import Ports
+    from imagier.models.model import Model
 
 CLASSICAL = "classical"
 
-RANGES = {"uint8": (0.0, 255.0), "uint16": (0.0, 65535.0), "float32": (0.0, 1.0)}
-
-Tone = Literal["auto", "full"]
+Storage = Literal["float32", "float16"]
 
 
 def make(
     *,
     encoder: NameOrFile = CLASSICAL,
     tone: Tone = "auto",
+    storage: Storage = "float32",
+    normalise: bool | None = None,
+    engine: Literal["auto", "openvino", "onnxruntime", "torch"] | None = None,
+    precision: Literal["auto", "float32", "bfloat16"] | None = None,
     size: int | None = None,
     mean: list[float] | None = None,
     std: list[float] | None = None,
     output: str | None = None,
-    normalise: bool | None = None,
-    engine: Literal["auto", "openvino", "onnxruntime"] | None = None,
 ) -> Step:
-    """`embedding`: a float32 vector per image.
+    """`embedding`: a vector per image.
 
-    encoder: "classical", or the path of an ONNX file with one input (n, 3, H, W).
+    encoder: "classical", a model's name, or the path of a Model folder or of an .onnx or .tflite file.
     tone: how images deeper than 8 bits come to 8. "auto": by the item's own recorded `black` and `white`, so that
         faint structure shows; "full": by the whole range of the depth, so that brightness compares between images.
+    storage: the numbers that are kept; float16 takes half the room.
 
-    For ONNX files alone:
+    For networks alone:
+    normalise: vectors to length 1. engine: what runs the network. precision: "auto" is bfloat16 where the processor
+        has it, float32 elsewhere.
+
+    For a bare network file, where a Model folder's card says it:
     size: the short side in pixels, before the square centre crop; read from the file where it says.
-    mean, std: of R, G, B in [0, 1]; ImageNet's unless given.
-    output: which one, where there are several; maps are averaged over their area.
-    normalise: vectors to length 1. engine: what runs the file.
+    mean, std: of R, G, B in [0, 1]; ImageNet's unless given. output: which one, where there are several.
     """
-    given = {"size": size, "mean": mean, "std": std, "output": output, "normalise": normalise, "engine": engine}
-    kind = CLASSICAL if encoder == CLASSICAL else "onnx"
-    if kind == "onnx" and not encoder.lower().endswith(".onnx"):
-        raise SettingError(f"embed.encoder cannot be {encoder!r}: it takes {CLASSICAL!r} or the path of an .onnx file")
-    return METHODS[kind](encoder, tone, **chosen(METHODS, kind, given))
+    given = {"normalise": normalise, "engine": engine, "precision": precision}
+    given |= {"size": size, "mean": mean, "std": std, "output": output}
+    return METHODS[kind := _kind(encoder)](encoder, tone, storage, **chosen(METHODS, kind, given))
 
 
-def _classical(_: str, tone: Tone) -> Step:
+def _kind(encoder: str) -> str:
+    from imagier.models.store import NETWORKS
+
+    if encoder == CLASSICAL:
+        return CLASSICAL
+    return "file" if encoder.lower().endswith(NETWORKS) else "model"
+
+
+def _classical(_: str, tone: Tone, storage: Storage) -> Step:
     from imagier.algorithms import classical
 
     def load() -> Apply:
         def apply(columns: Columns) -> Columns:
-            return {"embedding": np.stack([classical.describe(image) for image in _eight_bit(columns, tone)])}
+            return {"embedding": np.stack([classical.describe(image) for image in eight_bit(columns, tone)])}
 
         return apply
 
-    return _step(classical.WIDTH, classical.SIDE, load, ())
+    return _step(classical.WIDTH, storage, load, pixels=classical.SIDE)
 
 
-def _onnx(
+def _file(
     encoder: str,
     tone: Tone,
+    storage: Storage,
     *,
-    size: int | None = None,
-    mean: list[float] = [0.485, 0.456, 0.406],  # noqa: B006 - read only; a list is what YAML gives
-    std: list[float] = [0.229, 0.224, 0.225],  # noqa: B006
-    output: str | None = None,
     normalise: bool = True,
     engine: str = "auto",
+    precision: str = "auto",
+    size: int | None = None,
+    mean: list[float] | None = None,
+    std: list[float] | None = None,
+    output: str | None = None,
 ) -> Step:
-    from imagier.images import content_hash
-    from imagier.models import engines
+    from imagier.models.importing import bare
 
     path = Path(encoder)
     if not path.is_file():
-        raise SettingError(f"embed.encoder: {path.absolute()} is not there. Name an .onnx file, or {CLASSICAL!r}.")
-    if size is not None and not 1 <= size <= 4096:
-        raise SettingError(f"embed.size cannot be {size}: it takes 1 to 4096 pixels")
-    for name, values in (("mean", mean), ("std", std)):
-        if len(values) != 3 or not np.isfinite(values).all() or (name == "std" and min(values) <= 0):
-            raise SettingError(f"embed.{name} cannot be {values}: it takes three numbers, one for each of R, G, B")
-    engine = engines.pick(engine)
-    side, name, width = _shape(path, engines.ports(path, engine), size, output)
+        raise SettingError(f"embed.encoder: {path.absolute()} is not there. Name a file, a model, or {CLASSICAL!r}.")
+    model = bare(path, task="embed", size=size, mean=mean, std=std, output=output)
+    return _by_network(model, tone, storage, normalise, engine, precision)
+
+
+def _model(
+    encoder: str,
+    tone: Tone,
+    storage: Storage,
+    *,
+    normalise: bool = True,
+    engine: str = "auto",
+    precision: str = "auto",
+) -> Step:
+    from imagier.models.store import find
+
+    return _by_network(find(encoder, "embed"), tone, storage, normalise, engine, precision)
+
+
+METHODS: dict[str, Callable[..., Step]] = {CLASSICAL: _classical, "model": _model, "file": _file}
+
+
+def _by_network(model: Model, tone: Tone, storage: Storage, normalise: bool, engine: str, precision: str) -> Step:
+    from imagier.models import engines
+    from imagier.models.preprocess import prepare, short_side
+
+    spec, output = model.card.input, model.output("embedding")
+    choice = engines.choose(model, engine, precision)
+    assert output.width is not None
 
     def load() -> Apply:
-        run = engines.load(path, engine)
-        shift, scale = np.array(mean, np.float32), np.array(std, np.float32)
+        run = engines.network(model, engine=choice.engine, precision=choice.precision)
 
         def apply(columns: Columns) -> Columns:
-            pixels = np.stack([_square(image, side) for image in _eight_bit(columns, tone)])
-            batch = ((pixels.astype(np.float32) / 255 - shift) / scale).transpose(0, 3, 1, 2)
-            vectors = run(batch)[name]
-            vectors = vectors.mean(axis=(2, 3)) if vectors.ndim == 4 else vectors.reshape(len(vectors), -1)
+            batch, _ = prepare(eight_bit(columns, tone), spec)
+            vectors = pooled(run(batch)[output.tensors[0]], output.form, spec.layout)
             if normalise:
                 vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-            return {"embedding": vectors.astype(np.float32)}
+            return {"embedding": vectors}
 
         return apply
 
-    return _step(width, side, load, (content_hash(path.read_bytes()),))
+    return _step(output.width, storage, load, model.keys, choice.precision, short_side(spec))
 
 
-METHODS: dict[str, Callable[..., Step]] = {CLASSICAL: _classical, "onnx": _onnx}
+def pooled(values: np.ndarray, form: str, layout: str) -> np.ndarray:
+    """A network's output as vectors (n, width) float32, by what its card says of it."""
+    if form == "cls":
+        return values[:, 0]
+    if form == "tokens":
+        return values.mean(axis=1)
+    if form == "maps":
+        return values.mean(axis=(2, 3) if layout == "nchw" else (1, 2))
+    return values.reshape(len(values), -1)
 
 
-def _step(width: int, side: int, load: Callable[[], Apply], weights: tuple[str, ...]) -> Step:
+def _step(
+    width: int,
+    storage: Storage,
+    load: Callable[[], Apply],
+    weights: tuple[str, ...] = (),
+    precision: str = "float32",
+    pixels: int | None = None,
+) -> Step:
+    def load_and_round() -> Apply:
+        apply = load()
+        return lambda columns: {"embedding": apply(columns)["embedding"].astype(storage)}
+
+    number = {"float32": pa.float32(), "float16": pa.float16()}[storage]
     return Step(
         reads=("image", "black", "white"),
-        writes=pa.schema([pa.field("embedding", pa.list_(pa.float32(), width))]),
-        load=load,
+        writes=pa.schema([pa.field("embedding", pa.list_(number, width))]),
+        load=load_and_round,
         weights=weights,
-        pixels=side,
+        precision=precision,
+        pixels=pixels,
     )
 
 
-def _shape(path: Path, ports: Ports, size: int | None, output: str | None) -> tuple[int, str, int]:
-    """Side of the square input, name of the output, its width."""
-    if len(ports.inputs) != 1:
-        raise SettingError(f"{path} takes {len(ports.inputs)} inputs ({', '.join(ports.inputs)}); an encoder takes one")
-    (shape,) = ports.inputs.values()
-    if len(shape) != 4 or shape[1] not in (3, None) or not ports.floats:
-        kind = "float32" if ports.floats else "no float32"
-        raise SettingError(f"{path} takes {shape}, {kind}; an encoder takes float32 images as (n, 3, H, W)")
-    if shape[2] != shape[3]:
-        raise SettingError(f"{path} takes images of {shape[2]} x {shape[3]} pixels; an encoder takes square ones")
-    if shape[2] and size and shape[2] != size:
-        raise SettingError(f"embed.size cannot be {size}: {path} takes {shape[2]} pixels")
-    side = shape[2] or size
-    if side is None:
-        raise SettingError(f"{path} leaves its input's size open: give it, such as --set embed.size=224")
-    if output is None and len(ports.outputs) > 1:
-        raise SettingError(f"{path} gives several outputs: choose one by embed.output: {', '.join(ports.outputs)}")
-    name = output or next(iter(ports.outputs))
-    if name not in ports.outputs:
-        raise SettingError("embed.output: " + nearest("output", name, ports.outputs))
-    given = ports.outputs[name]
-    width = given[1] if len(given) in (2, 4) else None
-    if width is None:
-        raise SettingError(f"{path}: the output {name} has the shape {given}; an encoder gives (n, width) or maps")
-    return side, name, width
-
-
-def _eight_bit(columns: Columns, tone: Tone) -> list[Image]:
-    from imagier import images
-
-    if tone == "full":
-        return [images.to_uint8(image, *RANGES[str(image.dtype)]) for image in columns["image"]]
-    return [images.to_uint8(*each) for each in zip(columns["image"], columns["black"], columns["white"], strict=True)]
-
-
-def _square(image: Image, side: int) -> np.ndarray:
-    """RGB, the middle square, resized: (side, side, 3) uint8. Cut first: a strip would grow beyond all bounds."""
-    from imagier import images
-
-    short = min(image.shape[:2])
-    y, x = (image.shape[0] - short) // 2, (image.shape[1] - short) // 2
-    image = images.resize(image[y : y + short, x : x + short], size=(side, side))
-    return image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)
-
-
-EMBED = Stage(name="embed", version=1, over="rows", make=make)
+EMBED = Stage(name="embed", version=2, over="rows", make=make)

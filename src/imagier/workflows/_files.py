@@ -23,6 +23,7 @@ from imagier.execute import Contents, Done, Hand, Pass, Work, Worker, map_files
 from imagier.pipeline import Bound, key_of_pass
 from imagier.quarantine import one_by_one
 from imagier.types import SourceError
+from imagier.workflows._carried import derived, fill, joined, needed
 from imagier.workflows._progress import bar
 from imagier.workflows.summary import Summary
 
@@ -184,12 +185,15 @@ class Files:
         """Put files whose items the table in force holds through the new row steps alone; the rest is copied."""
         collection, state = self.collection, self.collection.state
         old = None if state.items == self.table else collection.table(state.items)
-        if old is None or any("parent" in step.step.passes for step in self.rows):
+        if old is None:
             return []
         same = [step for step in self.rows if self._stands(step, old.schema.names)]
-        needed = _needed(self.rows, same)
-        kept = [step for step in self.rows if step not in needed]
-        if not kept or pc.any(pc.is_valid(old.to_table(columns=["parent"])["parent"])).as_py():
+        filled = derived(self.rows, same)
+        if needed(self.rows, [*same, *filled]):
+            filled = []  # pixels are read anyhow
+        wanting = needed(self.rows, [*same, *filled])
+        kept = [step for step in self.rows if step not in wanting and step not in filled]
+        if not kept or not self._regions_stand(old, same, filled):
             return []
         there = self._held(state.items)
         mine = []
@@ -198,14 +202,20 @@ class Files:
             if row and row["hash"] in there and (row["size"], row["mtime_ns"]) == (work.size, work.mtime_ns):
                 mine.append(work)
         columns = [column for step in kept for column in step.writes.names]
-        if needed:
-            worker = Worker(Pass(needed), contents, only=there)
+        if wanting:
+            worker = Worker(Pass(wanting), contents, only=there)
             return self._through(mine, worker, progress, carry=(old, columns))
         wanted = {stored[collection.relative(work.path)]["hash"] for work in mine}
         if missing := sorted(wanted - set(contents.held)):
             table = old.to_table(columns=[*ITEMS.names, *columns])
             table = table.filter(pc.is_in(table["file"], pa.array(missing, pa.string())))
-            self._append(table.select([*ITEMS.names, *columns]))
+            try:
+                table = fill(filled, table.select([*ITEMS.names, *columns]))
+            except Exception:  # noqa: BLE001 - made from pixels instead, where the item at fault fails alone, with the reason
+                return []
+            self._append(table.select([*ITEMS.names, *(c for step in self.rows for c in step.writes.names)]))
+            for step in filled:
+                self.summary.steps[step.name] += table.num_rows
             contents.held |= {content: there[content] for content in missing}
         done = []
         for work in mine:
@@ -213,6 +223,14 @@ class Files:
             done.append(Done(work, row["hash"], "known", pages=row["pages"]))
         self._write_rows([self._row(each) for each in done], [])
         return done
+
+    def _regions_stand(self, old: Any, same: Sequence[Bound], filled: Sequence[Bound]) -> bool:
+        """Whether the old table's items are the items: where steps cut regions, only if all of them stand."""
+        cuts = [at for at, step in enumerate(self.rows) if "parent" in step.step.passes]
+        if not cuts:
+            return not pc.any(pc.is_valid(old.to_table(columns=["parent"])["parent"])).as_py()
+        of_regions = {column for step in self.rows[cuts[-1] + 1 :] for column in step.writes.names}
+        return all(step in same or (step in filled and set(step.step.reads) & of_regions) for step in self.rows)
 
     def _stands(self, step: Bound, columns: Sequence[str]) -> bool:
         receipt = self.collection.receipt(step.name)
@@ -276,7 +294,7 @@ class Files:
         if tables := [each.items for each in some if each.items is not None]:
             items = pa.concat_tables(tables)
             if carry is not None:
-                items = _joined(items, *carry)
+                items = joined(items, *carry)
             self._append(items)
             self.summary.decoded += len(tables)
             for step in worker.joined.steps:
@@ -362,24 +380,3 @@ class Files:
                 collection.put_columns(self.table, old.to_table(columns=["id", *kept]))
             collection.put_in_force(state, self.table)
         self.summary.items = len(collection)
-
-
-def _needed(rows: Sequence[Bound], same: Sequence[Bound]) -> list[Bound]:
-    """The row steps that must run: those that do not stand, and those whose columns they read."""
-    needed: list[Bound] = []
-    wanted: set[str] = set()
-    for step in reversed(rows):
-        if step not in same or wanted & {*step.step.passes, *step.writes.names}:
-            needed.insert(0, step)
-            wanted |= set(step.step.reads)
-    return needed
-
-
-def _joined(items: pa.Table, old: Any, columns: Sequence[str]) -> pa.Table:
-    """Items with `columns` of the same items in the table `old`."""
-    contents = ", ".join(f"'{content}'" for content in set(items["file"].to_pylist()))
-    before = old.to_table(columns=["id", *columns], filter=f"file in ({contents})")
-    at = pc.index_in(items["id"], before["id"])
-    for column in columns:
-        items = items.append_column(before.schema.field(column), before[column].take(at))
-    return items
