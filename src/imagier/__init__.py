@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from imagier.pipeline import Pipeline
     from imagier.types import ImagierError
     from imagier.workflows.run import run
+    from imagier.workflows.search import search
 
 try:
     __version__ = version("imagier")
@@ -29,9 +30,10 @@ _PUBLIC = {
     "Pipeline": "imagier.pipeline",
     "Receipt": "imagier.collection",
     "run": "imagier.workflows.run",
+    "search": "imagier.workflows.search",
 }
 
-__all__ = ["Collection", "ImagierError", "Pipeline", "Receipt", "open_collection", "run"]
+__all__ = ["Collection", "ImagierError", "Pipeline", "Receipt", "open_collection", "run", "search"]
 
 
 def open_collection(folder: str) -> Collection:

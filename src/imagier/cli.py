@@ -6,8 +6,6 @@ failed; 4 none succeeded; 130 stopped by the user.
 
 from __future__ import annotations
 
-import functools
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import imagier
+from imagier.cli_errors import guarded
+from imagier.cli_models import models
 
 if TYPE_CHECKING:
     from imagier.collection import Collection
     from imagier.workflows.summary import Summary
 
-SOME_FAILED, NONE_SUCCEEDED, STOPPED = 3, 4, 130
+SOME_FAILED, NONE_SUCCEEDED = 3, 4
 
 COLLECTION = click.argument("collection", type=click.Path(path_type=Path))
 
@@ -32,33 +32,24 @@ def main() -> None:
 
     \b
     imagier run photos/ --into out/        embed, map, cluster, plot, report
+    imagier search out/ --image f.jpg      the items most like it
     imagier organise out/ --apply          lay the groups out in folders
     """
 
 
 def verb(function: Callable[..., Any]) -> Callable[..., Any]:
     """A command whose errors are one message and an exit code."""
+    return main.command()(guarded(function))
 
-    @functools.wraps(function)
-    def guarded(*args: Any, **kwargs: Any) -> None:
-        from imagier.types import ImagierError
 
-        try:
-            sys.exit(function(*args, **kwargs) or 0)
-        except ImagierError as error:
-            click.echo(f"imagier: {error}", err=True)
-            sys.exit(1)
-        except KeyboardInterrupt:
-            click.echo("imagier: stopped. What was done is kept; the same command goes on from here.", err=True)
-            sys.exit(STOPPED)
-
-    return main.command()(guarded)
+main.add_command(models)
 
 
 @verb
 @click.argument("sources", nargs=-1)
 @click.option("--into", required=True, metavar="DIR", help="The collection's folder; made when it is not there.")
 @click.option("--pipeline", metavar="FILE", help="A YAML pipeline, or: default.")
+@click.option("--preset", metavar="NAME", help="A ready pipeline: see imagier presets.")
 @click.option("--set", "settings", multiple=True, metavar="STEP.SETTING=VALUE", help="Change one setting; repeatable.")
 @click.option("--like", metavar="COLLECTION", help="Place the images in the map and groups that this one fitted.")
 @click.option("--forget", multiple=True, metavar="SOURCE", help="A source whose images are to leave; repeatable.")
@@ -70,6 +61,7 @@ def run(
     sources: tuple[str, ...],
     into: str,
     pipeline: str | None,
+    preset: str | None,
     settings: tuple[str, ...],
     like: str | None,
     forget: tuple[str, ...],
@@ -91,6 +83,7 @@ def run(
         sources,
         into=into,
         pipeline=pipeline,
+        preset=preset,
         settings=dict(parse_setting(each) for each in settings),
         like=like,
         forget=forget,
@@ -202,6 +195,84 @@ def organise(collection: Path, by: str, to: Path | None, how: str, act: str) -> 
     for problem in outcome.problems:
         click.echo(f"imagier: {problem}", err=True)
     return SOME_FAILED if outcome.problems else 0
+
+
+@verb
+@COLLECTION
+@click.option("--image", metavar="FILE", help="An image file; it need not be in the collection.")
+@click.option("--text", metavar="WORDS", help='Words, such as "a blue car"; needs a CLIP collection.')
+@click.option("--like", metavar="ITEM", help="An item's id, its beginning, or a file of the collection.")
+@click.option("-n", "n", type=click.IntRange(1), default=20, show_default=True, help="Hits.")
+@click.option("--on", default="embedding", show_default=True, metavar="COLUMN", help="The column of vectors.")
+@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write a page with the pictures there.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def search(
+    collection: Path,
+    image: str | None,
+    text: str | None,
+    like: str | None,
+    n: int,
+    on: str,
+    html: Path | None,
+    as_json: bool,
+) -> None:
+    """Find the items of a COLLECTION most like an image, words, or one of its items."""
+    import json
+
+    from imagier.collection import Collection
+    from imagier.outputs.hits import write_hits
+    from imagier.workflows.search import search as work
+
+    opened = Collection.open(collection)
+    result = work(opened, image=image, text=text, like=like, n=n, on=on, progress=not as_json)
+    if html is not None:
+        write_hits(opened, result.hits, result.query, html)
+    if as_json:
+        click.echo(json.dumps(result.as_dict(), ensure_ascii=False))
+        return
+    for line in result.lines():
+        click.echo(line)
+
+
+@verb
+@COLLECTION
+@click.option("--truth", metavar="COLUMN", help="folder, or the column that holds what is true; found if not given.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), metavar="FILE", help="Write it all there too.")
+def compare(collection: Path, truth: str | None, json_path: Path | None) -> None:
+    """Compare every clustering of a COLLECTION with the others and with the truth, where there is one."""
+    from imagier.collection import Collection
+    from imagier.workflows import compare as work
+    from imagier.workflows._compare_text import lines
+
+    opened = Collection.open(collection)
+    made = work.compare(opened, truth=truth)
+    for line in lines(made):
+        click.echo(line)
+    written = work.write(opened, made)
+    if json_path is not None:
+        written.append(work.save(opened, made, json_path))
+    click.echo("written: " + ", ".join(_short(path) for path in written))
+
+
+@main.group(invoke_without_command=True)
+@click.pass_context
+def presets(context: click.Context) -> None:
+    """List the ready pipelines: imagier run IMAGES --into DIR --preset NAME."""
+    from imagier import presets as kept
+
+    if context.invoked_subcommand is None:
+        for name in kept.names():
+            click.echo(f"{name:10} {kept.about(name)}")
+
+
+@presets.command(name="show")
+@click.argument("name")
+@guarded
+def show_preset(name: str) -> None:
+    """Print the preset NAME, a pipeline file to start one's own from."""
+    from imagier import presets as kept
+
+    click.echo(kept.text(name), nl=False)
 
 
 @verb

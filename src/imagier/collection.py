@@ -224,7 +224,7 @@ class Collection:
     def read(self, columns: Sequence[str] | None = None, where: str | None = None) -> pa.Table:
         """Columns of the items, a row per item, sorted by id.
 
-        `where` is an SQL condition on stored columns (`"\\"group\\" = 3"`). `path` and `paths` are absolute.
+        `where` is an SQL condition on stored columns (``"`group` = 3"``). `path` and `paths` are absolute.
         Raises SettingError for a column that is not there.
         """
         items = self._items()
@@ -250,7 +250,9 @@ class Collection:
         files = self._files()
         by_hash: dict[str, list[tuple[str, str]]] = {}
         if files is not None:
-            rows = files.to_table(columns=["hash", "path", "name"], filter="outcome = 'ok'")
+            contents = table["file"].unique().to_pylist()
+            few = f" and hash in ({_quoted(contents)})" if 0 < len(contents) <= _FEW else ""
+            rows = files.to_table(columns=["hash", "path", "name"], filter="outcome = 'ok'" + few)
             for content, path, name in zip(*(column.to_pylist() for column in rows.columns), strict=True):
                 by_hash.setdefault(content, []).append((self.absolute(path), name))
         found = [sorted(by_hash.get(content, [])) for content in table["file"].to_pylist()]
@@ -540,3 +542,7 @@ def _quoted(values: Sequence[str]) -> str:
 def _chunks(values: list[str], size: int = 500) -> Iterator[list[str]]:
     for start in range(0, len(values), size):
         yield values[start : start + size]
+
+
+_FEW = 500
+"""So many contents are looked up by name; for more, all files are read."""

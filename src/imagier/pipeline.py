@@ -26,7 +26,7 @@ import pyarrow as pa
 
 from imagier.collection import DERIVED, ITEMS
 from imagier.stages import find_stage
-from imagier.types import AFile, SettingError, Stage, Step, nearest
+from imagier.types import AFile, ModelError, SettingError, Stage, Step, nearest
 
 INGEST = 1
 """Raised when what the decoder, the thumbnail or the perceptual hash give changes: all images are then read again."""
@@ -145,10 +145,7 @@ class Pipeline:
         kept: dict[str, str] = dict.fromkeys((*ITEMS.names, *DERIVED.names), "every collection")
         weights: dict[str, tuple[str, ...]] = {}
         seen_table = False
-        for named in self.steps:
-            stage = find_stage(named.stage)
-            settings = check_settings(stage, named.settings, named.name)
-            step = stage.make(**settings)
+        for named, stage, settings, step in self._made():
             if named.name in {each.name for each in bound}:
                 raise SettingError(f"two steps are named {named.name!r}: give one of them a name by 'as:'")
             if stage.over == "rows" and seen_table:
@@ -179,6 +176,23 @@ class Pipeline:
                 makers[column] = [key]
             bound.append(made)
         return bound
+
+    def _made(self) -> list[tuple[Named, Stage, dict[str, Any], Step]]:
+        """Each step with its settings checked and bound. Raises ModelError for all models that are missing, at once."""
+        made, missing = [], []
+        for named in self.steps:
+            stage = find_stage(named.stage)
+            settings = check_settings(stage, named.settings, named.name)
+            try:
+                made.append((named, stage, settings, stage.make(**settings)))
+            except ModelError as error:
+                missing.append(error)
+        if len(missing) > 1:
+            told = dict.fromkeys(str(error) for error in missing)
+            raise ModelError("\n  ".join([f"{len(missing)} models cannot be used:", *told]))
+        if missing:
+            raise missing[0]
+        return made
 
 
 def check_settings(stage: Stage, given: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -227,7 +241,7 @@ def _floats(value: Any) -> list[float]:
 
 def _is_file(value: str) -> bool:
     """Whether a setting is the path of a file, or of a Model folder."""
-    return os.path.isfile(value) or os.path.isfile(os.path.join(value, "model.json"))
+    return bool(value) and (os.path.isfile(value) or os.path.isfile(os.path.join(value, "model.json")))
 
 
 def parse_setting(text: str) -> tuple[str, Any]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from importlib.metadata import entry_points
 
+from imagier.stages.classify import CLASSIFY
 from imagier.stages.cluster import CLUSTER
+from imagier.stages.crop import CROP
 from imagier.stages.duplicates import DUPLICATES
 from imagier.stages.embed import EMBED
 from imagier.stages.reduce import REDUCE
+from imagier.stages.upscale import UPSCALE
 from imagier.types import SettingError, Stage, nearest
 
-BUILT_IN = (EMBED, REDUCE, CLUSTER, DUPLICATES)
+BUILT_IN = (UPSCALE, CROP, EMBED, CLASSIFY, REDUCE, CLUSTER, DUPLICATES)
 
 
 def stage_names() -> list[str]:

@@ -29,6 +29,7 @@ def run(
     *,
     into: str | os.PathLike[str],
     pipeline: Pipeline | str | os.PathLike[str] | Sequence[Any] | None = None,
+    preset: str | None = None,
     settings: Mapping[str, Any] | None = None,
     like: str | os.PathLike[str] | None = None,
     forget: Sequence[str | os.PathLike[str]] = (),
@@ -42,6 +43,7 @@ def run(
     sources: none means those that the collection knows. A source named once stays until it is in `forget`.
     pipeline: a YAML file, a list of steps as YAML would give it, or "default"; None means the collection's own, and
         the default one where it has none yet.
+    preset: a ready pipeline by its name, in place of `pipeline`: hybrid, parts, photos.
     settings: `{"cluster.method": "dbscan"}`, put over the pipeline's, and kept with it.
     like: a collection whose fitted map and groups the new items are placed in; its pipeline is used. A collection that
         was placed so stays placed until a pipeline is named.
@@ -59,10 +61,10 @@ def run(
     here = Collection.open(into) if Collection(Path(into).resolve()).exists() else None
     if not named and here is None:
         raise SourceError(f"no images named, and {into} is no collection yet: imagier run IMAGES --into {into}")
-    if like is None and pipeline is None and here is not None and here.state.like is not None:
+    if like is None and pipeline is None and preset is None and here is not None and here.state.like is not None:
         like = here.absolute(here.state.like)
     fitted = Collection.open(like) if like is not None else None
-    plan = _plan(here, pipeline, settings, fitted)
+    plan = _plan(here, _named(pipeline, preset), settings, fitted)
     bound = plan.bind()
     roots = [finding.check(source) for source in named]
     gone = {os.path.abspath(source) for source in forget}
@@ -96,11 +98,16 @@ def run(
 
 
 def publish(collection: Collection) -> list[Path]:
-    """Write plots, report.html and map.html into the collection's folder; the paths written."""
+    """Write plots, report.html and map.html into the collection's folder; the paths written.
+
+    Where there are several clusterings they are compared first (compare.json).
+    """
     from imagier.outputs.map3d import write_map
     from imagier.outputs.plots import write_plots
     from imagier.outputs.report import write_report
+    from imagier.workflows.compare import refresh
 
+    refresh(collection)
     return [*write_plots(collection, collection.folder / "plots"), write_report(collection), write_map(collection)]
 
 
@@ -114,12 +121,25 @@ def _publish_anew(collection: Collection, summary: Summary, progress: bool) -> N
     summary.published, summary.seconds["report"] = collection.version, time.perf_counter() - start
 
 
+def _named(pipeline: Any, preset: str | None) -> Any:
+    """The pipeline that was named, if any."""
+    if preset is None:
+        return pipeline
+    if pipeline is not None:
+        raise SettingError("name a pipeline or a preset, not both")
+    from imagier import presets
+
+    return presets.load(preset)
+
+
 def _plan(
     here: Collection | None, pipeline: Any, settings: Mapping[str, Any] | None, fitted: Collection | None
 ) -> Pipeline:
     if fitted is not None:
         if pipeline is not None or settings:
-            raise SettingError("--like takes the pipeline of the collection it names: leave out --pipeline and --set")
+            raise SettingError(
+                "--like takes the pipeline of the collection it names: leave out --pipeline, --preset and --set"
+            )
         return _stored(fitted)
     if pipeline is None and here is not None and here.state.steps:
         return _stored(here).with_settings(settings or {})
