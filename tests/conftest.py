@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import runpy
 import sys
 from pathlib import Path
 
@@ -11,6 +12,28 @@ import drawn
 import pytest
 
 TESTS = Path(__file__).parent
+GUARD = TESTS / "guard"
+"""Python loads the socket guard from here in every process that the tests start; in this one the line below does."""
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(GUARD), os.environ.get("PYTHONPATH")]))
+runpy.run_path(str(GUARD / "sitecustomize.py"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def guard_log(tmp_path_factory) -> Path:
+    """Where the guard notes what it refused, in this process and those it starts."""
+    path = tmp_path_factory.mktemp("guard") / "log"
+    path.touch()
+    os.environ["IMAGIER_GUARD"] = str(path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaves_the_machine(guard_log):
+    """Fails a test that tried to, where a thread, a fork or an `except` hid it."""
+    before = guard_log.stat().st_size
+    yield
+    tried = guard_log.read_bytes()[before:].decode()
+    assert not tried, f"this test tried to use the network:\n{tried}"
 
 
 @pytest.fixture(scope="session")

@@ -9,10 +9,14 @@ from __future__ import annotations
 import inspect
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tiny_clip
+from detectors import detector
+from test_upscale import repeating
 
 from imagier.pipeline import Bound, Pipeline, check_settings, key_of_step
 from imagier.stages import BUILT_IN
@@ -27,9 +31,13 @@ class Case:
     shows: str
     """The setting whose other value must change the output."""
     base: dict[str, Any] = field(default_factory=dict)
+    needs: dict[str, Any] = field(default_factory=dict)
+    """Settings that have no default: always given."""
 
 
 ONNX = {"encoder": "ONNX"}
+MODEL = {"encoder": "CLIP"}
+"""Names in capitals are those of `nets`."""
 
 CASES = {
     "embed": Case(
@@ -41,9 +49,43 @@ CASES = {
             "std": ([0.5, 0.5, 0.5], ONNX),
             "output": ("second", ONNX),
             "normalise": (False, ONNX),
-            "engine": ("openvino", ONNX),
+            "engine": ("openvino", MODEL),
+            "precision": ("float32", MODEL),
+            "storage": ("float16", {}),
         },
         shows="tone",
+    ),
+    "upscale": Case(
+        {"model": ("lanczos", {}), "below": (25, {}), "tile": (128, {}), "engine": ("onnxruntime", {})},
+        shows="model",
+        needs={"model": "UPSCALER"},
+    ),
+    "crop": Case(
+        {
+            "detector": ("SUPPRESSED", {}),
+            "keep": ("each", {}),
+            "margin": (0.5, {}),
+            "classes": (["red"], {}),
+            "threshold": (0.6, {}),
+            "overlap": (0.2, {"detector": "SUPPRESSED"}),
+            "fallback": ("none", {}),
+            "engine": ("openvino", {}),
+            "precision": ("float32", {}),
+        },
+        shows="margin",
+        needs={"detector": "DETECTOR"},
+    ),
+    "classify": Case(
+        {
+            "labels": (["red", "blue"], {}),
+            "model": ("OTHER CLIP", {}),
+            "prompts": (["a {} car", "{}"], {}),
+            "embedding": ("other", {}),
+            "temperature": (1.0, {}),
+            "engine": ("onnxruntime", {}),
+        },
+        shows="temperature",
+        needs={"labels": ["red", "green", "blue"], "model": "CLIP"},
     ),
     "reduce": Case(
         {
@@ -98,7 +140,20 @@ SETTINGS = pytest.mark.parametrize(
 
 
 @pytest.fixture(scope="module")
-def onnx(tmp_path_factory: pytest.TempPathFactory) -> str:
+def nets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Name in the cases -> path."""
+    folder = tmp_path_factory.mktemp("models")
+    return {
+        "ONNX": two_outputs(folder / "tiny.onnx"),
+        "CLIP": str(tiny_clip.write(folder / "clip").folder),
+        "OTHER CLIP": str(tiny_clip.write(folder / "other_clip", gain=(1, 1, 0.5)).folder),
+        "DETECTOR": str(detector(folder / "detector").folder),
+        "SUPPRESSED": str(detector(folder / "suppressed", form="yolov8").folder),
+        "UPSCALER": str(repeating(folder / "upscaler").folder),
+    }
+
+
+def two_outputs(path: Path) -> str:
     """An ONNX encoder with two outputs and an open input size."""
     from onnx import TensorProto, helper, numpy_helper, save
 
@@ -120,7 +175,6 @@ def onnx(tmp_path_factory: pytest.TempPathFactory) -> str:
         ],
         weights,
     )
-    path = tmp_path_factory.mktemp("model") / "tiny.onnx"
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
     return str(path)
 
@@ -144,6 +198,9 @@ def drawn_rows(n: int = 6) -> Columns:
         "black": [0.0 if image.dtype == np.uint8 else float(image.min()) for image in images],
         "white": [255.0 if image.dtype == np.uint8 else float(image.max()) for image in images],
         "image": images,
+        "box": [None] * n,
+        "embedding": rng.uniform(0, 1, (n, 3)).astype(np.float32),
+        "other": rng.uniform(0, 1, (n, 3)).astype(np.float32),
     }
 
 
@@ -162,10 +219,11 @@ def drawn_table(n: int = 45) -> Columns:
     }
 
 
-def bind(stage: Stage, given: dict[str, Any], onnx: str) -> Bound:
-    given = {name: onnx if value == "ONNX" else value for name, value in given.items()}
-    if given.get("encoder") == onnx:
+def bind(stage: Stage, given: dict[str, Any], nets: dict[str, str]) -> Bound:
+    given = CASES[stage.name].needs | given
+    if given.get("encoder") == "ONNX":
         given = {"output": "first", "size": 12} | given
+    given = {name: nets.get(value, value) if isinstance(value, str) else value for name, value in given.items()}
     settings = check_settings(stage, given, stage.name)
     step = stage.make(**settings)
     return Bound(
@@ -194,39 +252,42 @@ def same(one: Columns, other: Columns) -> bool:
 
 
 @STAGES
-def test_it_writes_the_columns_that_it_declares_and_no_others(stage, onnx):
-    bound = bind(stage, CASES[stage.name].base, onnx)
+def test_it_writes_the_columns_that_it_declares_and_no_others(stage, nets):
+    bound = bind(stage, CASES[stage.name].base, nets)
     out = at_work(bound, handed(bound))
     assert set(bound.step.writes.names) <= set(out) <= {*bound.step.writes.names, *bound.step.passes}
     assert {len(values) for values in out.values()} == {len(handed(bound)[bound.step.reads[0]])}
 
 
 @STAGES
-def test_it_leaves_what_it_is_handed_as_it_was(stage, onnx):
-    bound = bind(stage, CASES[stage.name].base, onnx)
+def test_it_leaves_what_it_is_handed_as_it_was(stage, nets):
+    bound = bind(stage, CASES[stage.name].base, nets)
     columns = handed(bound)
     at_work(bound, columns)
     assert same(columns, handed(bound))
 
 
 @ROWS  # a table step is handed its rows sorted by id, always
-def test_it_keeps_the_order_of_rows(stage, onnx):
-    bound = bind(stage, CASES[stage.name].base, onnx)
+def test_it_keeps_the_order_of_rows(stage, nets):
+    bound = bind(stage, CASES[stage.name].base, nets)
     columns = handed(bound)
     turned = {name: list(values)[::-1] for name, values in columns.items()}
     out = at_work(bound, columns)
-    assert same(out, {name: list(values)[::-1] for name, values in at_work(bound, turned).items()})
+    back = {name: list(values)[::-1] for name, values in at_work(bound, turned).items()}
+    if "parent" in back:  # the place of a row, which is now counted from the other end
+        back["parent"] = [len(columns["image"]) - 1 - at for at in back["parent"]]
+    assert same(out, back)
 
 
 @STAGES
-def test_the_same_seed_gives_the_same_result(stage, onnx):
-    bound = bind(stage, CASES[stage.name].base, onnx)
+def test_the_same_seed_gives_the_same_result(stage, nets):
+    bound = bind(stage, CASES[stage.name].base, nets)
     assert same(at_work(bound, handed(bound)), at_work(bound, handed(bound)))
 
 
 @STAGES
-def test_threads_give_what_one_thread_gives(stage, onnx):
-    bound = bind(stage, CASES[stage.name].base, onnx)
+def test_threads_give_what_one_thread_gives(stage, nets):
+    bound = bind(stage, CASES[stage.name].base, nets)
     work = bound.step.load()
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(work, [handed(bound) for _ in range(8)]))
@@ -255,22 +316,22 @@ def test_the_case_names_every_setting(stage):
 
 
 @SETTINGS
-def test_every_setting_changes_the_key(stage, setting, onnx):
+def test_every_setting_changes_the_key(stage, setting, nets):
     value, needs = CASES[stage.name].settings[setting]
-    assert bind(stage, needs | {setting: value}, onnx).key != bind(stage, needs, onnx).key
+    assert bind(stage, needs | {setting: value}, nets).key != bind(stage, needs, nets).key
 
 
 @STAGES
-def test_the_listed_setting_changes_the_output(stage, onnx):
+def test_the_listed_setting_changes_the_output(stage, nets):
     case = CASES[stage.name]
     value, needs = case.settings[case.shows]
-    plain, other = (bind(stage, case.base | needs | more, onnx) for more in ({}, {case.shows: value}))
+    plain, other = (bind(stage, case.base | needs | more, nets) for more in ({}, {case.shows: value}))
     assert not same(at_work(plain, handed(plain)), at_work(other, handed(other)))
 
 
 @TABLES
-def test_a_table_stage_places_its_own_items_where_it_put_them(stage, onnx):
-    bound = bind(stage, CASES[stage.name].base, onnx)
+def test_a_table_stage_places_its_own_items_where_it_put_them(stage, nets):
+    bound = bind(stage, CASES[stage.name].base, nets)
     fitted = bound.step.load()(handed(bound))
     assert bound.step.place is not None
     placed = bound.step.place(handed(bound), replace(fitted, columns={}))
@@ -282,7 +343,7 @@ def test_a_table_stage_places_its_own_items_where_it_put_them(stage, onnx):
         assert np.mean(np.asarray(placed.columns["group"]) == fitted.columns["group"]) > 0.95
 
 
-def test_the_default_pipeline_binds_and_has_every_built_in_stage():
+def test_the_default_pipeline_needs_no_model_and_has_every_stage_that_needs_none():
     bound = Pipeline.of(None).bind()
-    assert {each.stage.name for each in bound} == {stage.name for stage in BUILT_IN}
+    assert {each.stage.name for each in bound} == {stage.name for stage in BUILT_IN if not CASES[stage.name].needs}
     assert len({each.key for each in bound}) == len(bound)

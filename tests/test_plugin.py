@@ -23,7 +23,7 @@ def installed(tmp_path_factory):
 
 
 def imagier(*words, site=None):
-    environment = os.environ | ({"PYTHONPATH": str(site)} if site else {})
+    environment = os.environ | ({"PYTHONPATH": f"{site}{os.pathsep}{os.environ['PYTHONPATH']}"} if site else {})
     command = [sys.executable, "-m", "imagier.cli", *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 

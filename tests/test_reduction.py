@@ -232,4 +232,5 @@ def _env(**more: str) -> dict[str, str]:
 
     import imagier
 
-    return os.environ | {"PYTHONPATH": str(Path(imagier.__file__).parent.parent)} | more
+    paths = [str(Path(imagier.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)} | more

@@ -100,12 +100,17 @@ def run(
 
 
 def _tell(collection: Collection, summary: Summary, json_path: str | None) -> None:
+    from imagier.workflows.summary import enlarged
+
     others = f" ({summary.skipped} others are no images by their names)" if summary.skipped else ""
     click.echo(f"{summary.files} files: {summary.ok} ok, {summary.failed} failed{others}")
     parts = [f"{getattr(summary, word)} {word}" for word in ("new", "changed", "moved", "removed")]
     click.echo(f"  {', '.join(parts)}; {summary.decoded} decoded in {summary.seconds['pass']:.1f} s")
     work = [f"{name} {count}" if count else f"{name} –" for name, count in summary.steps.items()]
     click.echo(f"  items worked on: {', '.join(work)} (of {summary.items}; – means nothing to do)")
+    for name, counts in enlarged(collection).items():
+        parts = [f"{counts[factor]} enlarged ×{factor}" for factor in sorted(counts) if factor > 1]
+        click.echo(f"{name}: {', '.join(parts) or 'none enlarged'}, {counts[1]} left as they are")
     for name, receipt in collection.receipts().items():
         if verdict := receipt.facts.get("verdict"):
             groups, noise = len(receipt.facts["groups"]), receipt.facts.get("noise") or 0

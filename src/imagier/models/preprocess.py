@@ -15,7 +15,6 @@ import numpy as np
 from imagier.models.model import Input
 from imagier.types import Image
 
-
 STRIP = 8
 """Above so many times the crop's area, only the part that is kept is resized: a strip of 10 x 10,000 pixels."""
 
@@ -33,7 +32,8 @@ class Placed:
         """(n, 4) boxes x0, y0, x1, y1 from the network's pixels to the image's; float32, not clipped."""
         shift = np.array([self.left, self.top, self.left, self.top])
         scale = np.array([self.scale_x, self.scale_y, self.scale_x, self.scale_y])
-        return ((boxes - shift) / scale).astype(np.float32)
+        placed: np.ndarray = ((boxes - shift) / scale).astype(np.float32)
+        return placed
 
 
 def short_side(spec: Input) -> int | None:

@@ -4,6 +4,7 @@
     choice_of_k.png  k_distance.png  why there are so many groups
     cluster_sizes.png  cohesion.png  explained_variance.png
     contact_sheet_003.png            the pictures of group 3; contact_sheet_noise.png
+    compare.png                      where clusterings were compared: their scores, against each other and the truth
 
 What stems from a map or a clustering with a prefix bears it at its end: `map_2d_pca.png`, `cohesion_night.png`.
 """
@@ -11,7 +12,7 @@ What stems from a map or a clustering with a prefix bears it at its end: `map_2d
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +21,9 @@ import numpy as np
 import pyarrow as pa
 
 from imagier.collection import write_whole
+from imagier.outputs import plots_compare, shown
 from imagier.outputs import plots_figures as figures
 from imagier.outputs import plots_sheets as sheets
-from imagier.outputs import shown
 from imagier.outputs.shown import NOISE, Clustering, Map
 
 if TYPE_CHECKING:
@@ -34,18 +35,22 @@ LIST = ".plots.json"
 Draw = Callable[[], bytes]
 
 
-def write_plots(collection: Collection, folder: str | Path | None = None) -> list[Path]:
+def write_plots(
+    collection: Collection, folder: str | Path | None = None, *, only: Sequence[str] | None = None
+) -> list[Path]:
     """Write every plot that the collection has facts for as PNG (160 dpi) to `folder` (default: `plots` in its folder).
 
-    Returns the files written. Plots of an earlier run that no longer stand for anything are removed. Raises
-    CollectionError when the folder cannot be written.
+    Returns the files written. Plots of an earlier run that no longer stand for anything are removed. `only`: those of
+    these names, all others left as they are. Raises CollectionError when the folder cannot be written.
     """
     target = collection.folder / "plots" if folder is None else Path(folder)
-    plots = dict(_plots(collection))
+    plots = {name: draw for name, draw in _plots(collection) if only is None or name in only}
     before = _listed(target)
     write_whole(target / LIST, json.dumps(sorted({*before, *plots})).encode())  # before the first: a killed run leaves
     for name, draw in plots.items():  # nothing that the next one does not know
         write_whole(target / name, draw())
+    if only is not None:
+        return [target / name for name in plots]
     for name in before - plots.keys():
         (target / name).unlink(missing_ok=True)
     write_whole(target / LIST, json.dumps(sorted(plots)).encode())
@@ -79,6 +84,8 @@ def _plots(collection: Collection) -> Iterator[tuple[str, Draw]]:
             yield f"explained_variance{_tag(name)}.png", partial(_figure, figures.explained_variance, ratios)
     for clustering in clusterings:
         yield from _clustering_plots(table, clustering)
+    if compared := plots_compare.facts_of(collection):
+        yield plots_compare.PLOT, partial(_figure, plots_compare.compared, compared)
 
 
 def _columns(collection: Collection, maps: list[Map], clusterings: list[Clustering]) -> list[str]:

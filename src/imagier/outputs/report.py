@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imagier.collection import write_whole
-from imagier.outputs import map3d, pages, shown
+from imagier.outputs import map3d, pages, plots_compare, shown
 from imagier.outputs import plots_figures as figures
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def report_html(collection: Collection) -> str:
         **parts,
         head=_headline(collection, table, sections),
         clusterings=sections,
+        compared=_compared(plots_compare.facts_of(collection), pictures),
         variances=[
             {"step": receipt.step, "plot": _plot(figures.explained_variance, ratios), "ratios": ratios}
             for receipt in receipts
@@ -183,6 +184,42 @@ def _far(table: pa.Table, clustering: shown.Clustering, pictures: Pictures) -> d
     distances = shown.floats(table, f"{clustering.prefix}distance")[rows]
     farthest = rows[np.argsort(-distances, kind="stable")][:FAR]
     return {"far": len(rows), "far_pictures": [pictures.at(int(row)) for row in farthest]}
+
+
+def _compared(facts: dict[str, Any] | None, pictures: Pictures) -> dict[str, Any] | None:
+    """The clusterings side by side; None where nobody compared them."""
+    if facts is None:
+        return None
+    found, truth, pairs = facts["clusterings"], facts["truth"], facts["agreement"]
+    kept = plots_compare.measured(facts)
+    return {
+        "why": facts["why"],
+        "space": facts["space"]["column"],
+        "space_rule": facts["space"]["rule"],
+        "truth_rule": truth["rule"] if truth else "",
+        "pairs": bool(pairs),
+        "suspect_rule": facts["suspect_rule"],
+        "names": [name.replace("\n", " ") for name, _, _ in kept],
+        "rows": [
+            {
+                **{key: one[key] for key in ("name", "method", "groups", "noise", "placed")},
+                "on": ", ".join(one["on"]),
+                "scores": [plots_compare.at(one, path) for _, path, _ in kept],
+            }
+            for one in found
+        ],
+        "plot": _plot(plots_compare.matrices, facts) if plots_compare.panels(facts) else None,
+        "plot_text": "Tables: "
+        + " and ".join(
+            ["the agreement of every two clusterings"] * bool(pairs)
+            + ["the groups of each against the truth"] * bool(truth)
+        ),
+        "suspects": [
+            {"picture": picture, "reason": each["reason"]}
+            for each in facts["suspects"]
+            for picture in pictures.of([each["id"]])
+        ],
+    }
 
 
 def _twins(receipts: Sequence[Receipt], pictures: Pictures) -> dict[str, Any] | None:

@@ -6,7 +6,8 @@ result.json is a JSON list with one entry per path that is ok, and per page or r
 
 `filename` is relative to the folder that was read, `label` what the folders call it. All seven keys are always there;
 `null` stands where there is nothing: no label, no place on the map (an item without an embedding), no group, no quality
-(noise has none). Files that failed are not in it: `imagier show --failed` lists them. Of several maps or clusterings it
+(noise has none). A whole image that is neither on the map nor in a group, but whose regions are items, has no entry of
+its own. Files that failed are not in it: `imagier show --failed` lists them. Of several maps or clusterings it
 is the one without a prefix, else the last.
 
 Parquet holds every column in its own type, one row per item. CSV holds the same, less the binary columns (thumbnails),
@@ -42,10 +43,11 @@ def result_rows(collection: Collection) -> list[dict[str, Any]]:
     known = set(collection.columns)
     quality = f"{clustering.prefix}quality" if clustering is not None else ""
     wanted = [*(the_map.axes if the_map else ()), *([clustering.column] if clustering else ())]
-    table = collection.read(["id", "file", "page", *wanted, *([quality] if quality in known else [])])
+    table = collection.read(["id", "file", "page", "parent", *wanted, *([quality] if quality in known else [])])
 
     places = shown.coordinates(table, the_map) if the_map else np.full((table.num_rows, 3), np.nan)
     qualities = table[quality].to_pylist() if quality in known else [None] * table.num_rows
+    cut_up = set(table["parent"].to_pylist())
     of_file: dict[str, list[tuple[int, str, dict[str, Any]]]] = {}
     for item, file, page, place, group, good in zip(
         table["id"].to_pylist(),
@@ -56,6 +58,8 @@ def result_rows(collection: Collection) -> list[dict[str, Any]]:
         qualities,
         strict=True,
     ):
+        if item in cut_up and group == shown.UNGROUPED and not np.isfinite(place).any():
+            continue
         x, y, z = (_shortest(value) for value in place)
         entry = {"x": x, "y": y, "z": z, "group": None if group == shown.UNGROUPED else group, "quality": good}
         of_file.setdefault(file, []).append((page or 0, item, entry))

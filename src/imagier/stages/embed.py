@@ -53,7 +53,7 @@ def make(
     size: the short side in pixels, before the square centre crop; read from the file where it says.
     mean, std: of R, G, B in [0, 1]; ImageNet's unless given. output: which one, where there are several.
     """
-    given = {"normalise": normalise, "engine": engine, "precision": precision}
+    given: dict[str, object] = {"normalise": normalise, "engine": engine, "precision": precision}
     given |= {"size": size, "mean": mean, "std": std, "output": output}
     return METHODS[kind := _kind(encoder)](encoder, tone, storage, **chosen(METHODS, kind, given))
 
@@ -143,11 +143,11 @@ def _by_network(model: Model, tone: Tone, storage: Storage, normalise: bool, eng
 def pooled(values: np.ndarray, form: str, layout: str) -> np.ndarray:
     """A network's output as vectors (n, width) float32, by what its card says of it."""
     if form == "cls":
-        return values[:, 0]
-    if form == "tokens":
-        return values.mean(axis=1)
-    if form == "maps":
-        return values.mean(axis=(2, 3) if layout == "nchw" else (1, 2))
+        values = values[:, 0]
+    elif form == "tokens":
+        values = values.mean(axis=1)
+    elif form == "maps":
+        values = values.mean(axis=(2, 3) if layout == "nchw" else (1, 2))
     return values.reshape(len(values), -1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 
 from imagier.collection import Collection, write_whole
@@ -44,3 +45,14 @@ def last_run(collection: Collection) -> Summary:
         return Summary(**json.loads(path.read_bytes())) if path.is_file() else Summary()
     except (OSError, ValueError, TypeError) as error:
         raise CollectionError(f"{path} cannot be read: {error}. Delete it; nothing depends on it.") from error
+
+
+def enlarged(collection: Collection) -> dict[str, Counter[int]]:
+    """Step that enlarges images -> factor -> images; factor 1: left as they were."""
+    found = {}
+    for name, receipt in collection.receipts().items():
+        if receipt.stage == "upscale":
+            (column,) = receipt.writes
+            factors = collection.read([column])[column].to_pylist()
+            found[name] = Counter(factor for factor in factors if factor is not None)  # null: a region's
+    return found

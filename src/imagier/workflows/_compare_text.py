@@ -1,0 +1,72 @@
+"""A comparison of clusterings as lines of aligned text, for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from imagier.workflows.compare import Comparison
+
+
+def lines(comparison: Comparison) -> list[str]:
+    """The comparison as lines of aligned text."""
+    told = [f"{comparison.items} items; {comparison.why}", ""]
+    told += _aligned(_score_rows(comparison), left=3)
+    told += ["", f"common: scored in {comparison.space['column']}, the same for all. Silhouette leaves noise out."]
+    if any(each.placed for each in comparison.clusterings):
+        told.append("own, stability: of the collection whose groups these items were placed in.")
+    if comparison.truth:
+        told.append("truth: noise counts as one more group; grouped: without the noise, over that share of the items.")
+    if pairs := comparison.agreement:
+        names = [each.name for each in comparison.clusterings]
+        rows = [["agreement (ARI)", *names]]
+        rows += [[name, *map(_number, row)] for name, row in zip(names, pairs["all"], strict=True)]
+        told += ["", *_aligned(rows, left=1)]
+    if comparison.suspects:
+        told += ["", "farthest from every group (suspects):"]
+        told += [f"  {each.path or each.id}: {each.reason}" for each in comparison.suspects]
+    return told
+
+
+def _score_rows(comparison: Comparison) -> list[list[str]]:
+    with_truth = comparison.truth is not None
+    above = ["", "", "", "", "", "own", "own", "", "common", "common"]
+    below = ["clustering", "method", "on", "groups", "noise", "silh.", "coh.", "stability", "silh.", "coh."]
+    if with_truth:
+        above += ["truth"] * 3 + ["grouped"] * 4
+        below += ["ARI", "NMI", "purity", "ARI", "NMI", "purity", "items"]
+    rows = [above, below]
+    for each in comparison.clusterings:
+        numbers = [each.silhouette, each.cohesion, each.stability, each.common["silhouette"], each.common["cohesion"]]
+        row = [
+            each.name,
+            each.method,
+            ", ".join(each.on),
+            str(each.groups),
+            f"{each.noise:.1%}",
+            *map(_number, numbers),
+        ]
+        if each.truth is not None:
+            every, grouped = each.truth["all"], each.truth["grouped"]
+            row += map(_number, (every.ari, every.nmi, every.purity, grouped.ari, grouped.nmi, grouped.purity))
+            row.append(f"{grouped.items / max(every.items, 1):.0%}")
+        rows.append(row)
+    return rows
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None or np.isnan(value) else f"{value:.3f}"
+
+
+def _aligned(rows: Sequence[Sequence[str]], left: int) -> list[str]:
+    """Columns side by side, the first `left` of them from the left, the others from the right."""
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    told = []
+    for row in rows:
+        cells = list(zip(row, widths, strict=True))
+        first = [f"{cell:<{width}}" for cell, width in cells[:left]]
+        told.append("  ".join([*first, *(f"{cell:>{width}}" for cell, width in cells[left:])]).rstrip())
+    return told
