@@ -19,15 +19,16 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [ROOT / "docs" / "guide.md", ROOT / "README.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [ROOT / "docs" / "guide.md", ROOT / "docs" / "models.md", ROOT / "README.md"], ids=lambda page: page.name
+)
 def test_a_page_runs_from_top_to_bottom(page, tmp_path):
     assert blocks(page)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     for language, text in blocks(page):
         command = ["bash", "-euo", "pipefail", "-c", text] if language == "sh" else [sys.executable, "-c", text]
-        result = subprocess.run(
-            command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PATH": path}, check=False
-        )
+        env = os.environ | {"PATH": path, "IMAGIER_MODELS": str(tmp_path / "models")}
+        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=env, check=False)
         assert result.returncode == 0, f"{text}\n{result.stdout}\n{result.stderr}"
         assert "Traceback" not in result.stderr
 
@@ -35,7 +36,10 @@ def test_a_page_runs_from_top_to_bottom(page, tmp_path):
 def test_every_command_and_option_has_help():
     from imagier.cli import main
 
-    for name, command in main.commands.items():
+    inner = {
+        f"{name} {sub}": each for name in ("models", "presets") for sub, each in main.commands[name].commands.items()
+    }
+    for name, command in (main.commands | inner).items():
         assert command.help, name
         for parameter in command.params:
             if parameter.param_type_name == "option":
