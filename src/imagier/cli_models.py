@@ -187,10 +187,11 @@ def import_(file: Path, name: str, replace_it: bool, **options: Any) -> None:
     "--images", multiple=True, required=True, metavar="DIR", help="Images like those it will see; repeatable."
 )
 @click.option("--as", "new", required=True, metavar="NEW", help="What to call the 8-bit model.")
+@click.option("--replace", "replace_it", is_flag=True, help="In place of a model of that name.")
 @guarded
-def quantise(name: str, images: tuple[str, ...], new: str) -> None:
+def quantise(name: str, images: tuple[str, ...], new: str, replace_it: bool) -> None:
     """Make an 8-bit model of NAME, which is faster on many CPUs, by images like those that it will see."""
     from imagier.workflows import models as work
 
-    model = work.quantise(name, images, new)
+    model = work.quantise(name, images, new, replace_it=replace_it, tell=click.echo)
     click.echo(f"{model.card.name}: {model.folder}")

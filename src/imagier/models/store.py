@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from imagier.models import zoo
 from imagier.models.model import CARD, Model, Task, read_model
-from imagier.types import ModelError, SettingError
+from imagier.types import ModelError, SettingError, nearest
 
 NETWORKS = (".onnx", ".tflite")
 """Suffixes of files that are networks by themselves."""
+WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
+"""Suffixes of files that hold weights alone."""
 
 
 def where() -> Path:
@@ -26,22 +29,87 @@ def folder_of(name: str) -> Path:
     return where() / name.replace(":", "--").replace("/", "--")
 
 
+def folders() -> list[Path]:
+    """The Model folders that are here, sorted by name; their cards unread."""
+    return sorted(path.parent for path in where().glob(f"*/{CARD}") if not path.parent.name.startswith("."))
+
+
+def local() -> list[Model]:
+    """The models that are here. Raises ModelError for a card that this version does not read."""
+    return [read_model(folder) for folder in folders()]
+
+
 def find(named: str, task: Task) -> Model:
     """The model of a name, or at a path: a Model folder, or a bare network file that says all that is needed.
 
     Raises ModelError where it is not on this machine, saying how it gets there; SettingError for another task's.
     """
     path = Path(named)
-    if (path / CARD).is_file():
-        model = read_model(path)
-    elif path.suffix.lower() in NETWORKS and path.is_file():
+    if path.suffix.lower() in NETWORKS and path.is_file():
         from imagier.models.importing import bare
 
         model = bare(path, task=task)
-    elif (folder_of(named) / CARD).is_file():
-        model = read_model(folder_of(named))
     else:
-        raise ModelError(f"the model {named!r} is not on this machine")
+        model = get(named)
     if model.card.task != task:
         raise SettingError(f"the model {named!r} is there to {model.card.task}, not to {task}")
     return model
+
+
+def get(named: str) -> Model:
+    """The model of a name, or the Model folder at a path, whatever its task. Raises ModelError as `find` does."""
+    path = Path(named)
+    if (path / CARD).is_file():
+        return read_model(path)
+    if (folder_of(named) / CARD).is_file():
+        return read_model(folder_of(named))
+    raise ModelError(_missing(named, path))
+
+
+def _missing(named: str, path: Path) -> str:
+    """What to do about a model that is not here."""
+    suffix = path.suffix.lower()
+    if zoo.known(named):
+        return f"the model {named!r} is not on this machine. {how_to_get(named)}"
+    if suffix in WEIGHTS and path.is_file():
+        return (
+            f"{named} holds weights alone; what they are the weights of must be said: "
+            f"imagier models import {named} --as {path.stem} --task embed --arch timm:vgg16, or whatever it is"
+        )
+    if suffix in NETWORKS and path.is_file():
+        return f"{named} is a network, and no model before: imagier models import {named} --as {path.stem} --task embed"
+    if path.is_dir():
+        return f"{path.absolute()} is no Model folder: there is no {CARD} in it"
+    if suffix in NETWORKS + WEIGHTS or len(path.parts) > 1:
+        return f"{path.absolute()} is not there"
+    here = [folder.name for folder in folders()]
+    return nearest("model", named, [*zoo.ZOO, *here]) + " timm:NAME, hf:OWNER/REPO and paths work as well."
+
+
+def how_to_get(named: str) -> str:
+    """How a model that the zoo knows gets here: with a network, and by a file carried over."""
+    pull = f"imagier models pull {named} downloads it"
+    if named not in zoo.ZOO:  # what else is known, the hub or timm says: neither is asked here
+        return f"{pull}. Without a network, from a machine that has it: {_carry(named)}"
+    entry = zoo.ZOO[named]
+    terms = ", ".join(filter(None, [f"licence {entry.licence}", entry.size]))
+    by_hand = f"bring {_file(entry)[1]} of https://huggingface.co/{entry.repo} and: {import_command(named)}"
+    return f"{pull} ({terms}). Without a network, {by_hand}; or from a machine that has it: {_carry(named)}"
+
+
+def import_command(named: str) -> str:
+    """The command that takes a file of the zoo's under its name: what the table says of it need not be said again."""
+    entry = zoo.ZOO[named]
+    role, file = _file(entry)
+    arch = f" --arch {entry.architecture}" if role == "weights" else ""
+    name = Path(file).name
+    return f"imagier models import {name} --as {named} --task {entry.task}{arch} --licence {entry.licence}"
+
+
+def _file(entry: zoo.Entry) -> tuple[str, str]:
+    """Role and name of the file that the model is made of."""
+    return next((role, names[0]) for role, names in entry.files.items() if role in ("weights", "network"))
+
+
+def _carry(named: str) -> str:
+    return f"imagier models export {named} DIR there, imagier models import DIR --as {named} here"

@@ -16,6 +16,7 @@ import imagier
 
 OPTIONAL = {
     "onnxruntime": "a second engine for ONNX encoders: pip install 'imagier[onnxruntime]'",
+    "torch": "the engine for graphics cards, and what models are exported with: pip install 'imagier[train]'",
     "pillow_heif": "HEIC and HEIF images: pip install 'imagier[heic]'",
 }
 
@@ -57,18 +58,44 @@ def examine() -> Iterator[str]:
 
 
 def _engines() -> Iterator[str]:
-    from imagier.models import engines
+    from imagier.models import _onnxruntime, _torch, engines
     from imagier.types import SettingError
 
     try:
-        yield f"engine for ONNX encoders: {engines.pick()} (the first installed of {', '.join(engines.ENGINES)})"
+        yield f"engine for ONNX encoders: {engines.pick()} (the first installed of {', '.join(engines.READERS)})"
     except SettingError as error:
         yield str(error)
-    if importlib.util.find_spec("openvino"):
+    if engines.installed("openvino"):
         core = engines.openvino().Core()
         for device in core.available_devices:
             can = ", ".join(core.get_property(device, "OPTIMIZATION_CAPABILITIES"))
             yield f"  openvino {device}: {core.get_property(device, 'FULL_DEVICE_NAME')} ({can})"
+    if engines.installed("onnxruntime"):
+        yield f"  onnxruntime providers: {', '.join(_onnxruntime.providers())}"
+    if _torch.installed():
+        yield f"  torch devices: {', '.join(_torch.devices())}"
+    yield from _inference()
+
+
+def _inference() -> Iterator[str]:
+    """Which engine a model gets, in which numbers, and how fast each is with a small one."""
+    from imagier.models import _probe, _torch, engines
+    from imagier.types import SettingError
+
+    with tempfile.TemporaryDirectory() as folder:
+        model = _probe.model(Path(folder) / "probe")
+        try:
+            chosen = engines.choose(model)
+            yield f"a model's network runs on {chosen.engine} in {chosen.precision} ({chosen.why})"
+        except SettingError as error:
+            yield str(error)
+        if _torch.device() != "cpu":
+            yield f"  one that has weights runs on torch, on {_torch.device()}"
+        for engine in engines.READERS:
+            if engines.installed(engine):
+                rate = _probe.rate(model, engine, os.cpu_count() or 1)
+                speed = f"{rate:.0f} images a second, {rate * _probe.GFLOP:.0f} GFLOP/s"
+                yield f"  {engine}: {speed} (a network of six convolutions, {os.cpu_count()} at a time)"
 
 
 def _decoding() -> str:
