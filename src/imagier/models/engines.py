@@ -1,48 +1,87 @@
-"""Engines: what runs an ONNX file. One function on arrays, whichever engine is behind it.
+"""Engines: what runs a model's network. One function on arrays, whichever engine is behind it.
 
-OpenVINO is the CPU's fastest; ONNX Runtime is there where OpenVINO is not. Both are held to the same numbers by a test.
+OpenVINO is the fastest on CPUs; torch serves graphics cards; ONNX Runtime is there where OpenVINO is not. All are held
+to the same numbers by a test. `imagier doctor` says which one is taken on this machine, and why.
 """
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
-import sys
-import threading
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
-
+from imagier.models import _onnxruntime, _openvino, _torch
+from imagier.models._openvino import package as openvino
+from imagier.models._running import Job, Pixels, Ports, Run
 from imagier.models.model import Model, Role
-from imagier.types import SettingError
+from imagier.types import SettingError, nearest
 
-Run = Callable[[np.ndarray], dict[str, np.ndarray]]
-"""(n, ...) float32 in, output name -> (n, ...) float32 out. May be called from several threads at once."""
+__all__ = [
+    "ENGINES",
+    "Choice",
+    "Engine",
+    "Pixels",
+    "Ports",
+    "Run",
+    "choose",
+    "load",
+    "network",
+    "openvino",
+    "pick",
+    "ports",
+]
+
+Precision = Literal["auto", "float32", "bfloat16"]
+"""What a person may ask for."""
 
 
 @dataclass(frozen=True)
-class Ports:
-    """What a network takes and gives: name -> shape, None where a dimension is free."""
+class Engine:
+    """What an engine runs, and the functions that do it."""
 
-    inputs: dict[str, tuple[int | None, ...]]
-    outputs: dict[str, tuple[int | None, ...]]
-    dtypes: dict[str, str]
-    """Of the inputs: "float32", "uint8", "int64", ..."""
+    install: str
+    """What pip is told."""
+    runs: dict[Role, tuple[Role, tuple[str, ...]]]
+    """The networks that it runs, by role: the file that each is in, of which formats."""
+    load: Callable[[Job], Run]
+    refusal: Callable[[str], str]
+    """Why it cannot compute in a precision on this machine; empty where it can."""
+    ports: Callable[[Path], Ports] | None = None
 
 
-def pick(engine: str = "auto") -> str:
-    """The engine to use: the one named, or for "auto" the first that is installed. Raises SettingError for none."""
-    if engine == "auto":
-        for name in ENGINES:
-            if importlib.util.find_spec(name):
-                return name
-        raise SettingError(f"no engine is installed that runs ONNX files: pip install {' or '.join(ENGINES)}")
-    if not importlib.util.find_spec(engine):
-        raise SettingError(f"the engine {engine!r} is not installed: pip install {engine}")
-    return engine
+def _float32_alone(precision: str) -> str:
+    return "" if precision == "float32" else "ONNX Runtime computes in the numbers of the file"
+
+
+ENGINES = {
+    "openvino": Engine(
+        "openvino",
+        {"network": ("network", (".onnx", ".tflite")), "text": ("text", (".onnx",))},
+        _openvino.load,
+        _openvino.refusal,
+        _openvino.ports,
+    ),
+    "onnxruntime": Engine(
+        "'imagier[onnxruntime]'",
+        {"network": ("network", (".onnx",)), "text": ("text", (".onnx",))},
+        _onnxruntime.load,
+        _float32_alone,
+        _onnxruntime.ports,
+    ),
+    "torch": Engine(
+        "'imagier[train]'",
+        {"network": ("weights", (".safetensors",)), "text": ("weights", (".safetensors",))},
+        _torch.load,
+        _torch.refusal,
+    ),
+}
+"""In the order in which "auto" takes them, but that torch comes first where it has a graphics card."""
+
+READERS = tuple(name for name, each in ENGINES.items() if each.ports is not None)
+"""Those that run a network's file by itself, without a card."""
 
 
 @dataclass(frozen=True)
@@ -52,18 +91,57 @@ class Choice:
     engine: str
     precision: str
     """"float32", "bfloat16", "float16" or "int8": for `Step.precision`, so that it is in keys and receipts."""
+    why: str = ""
+    """A person's answer to: why this engine?"""
 
 
-def choose(model: Model, engine: str = "auto", precision: str = "auto") -> Choice:
-    """The engine and precision for a model on this machine; cheap. Raises SettingError for what cannot be had."""
-    return Choice(pick(engine), model.card.precision)
+def installed(engine: str) -> bool:
+    """Whether an engine's package is there."""
+    return importlib.util.find_spec(engine) is not None
+
+
+def pick(engine: str = "auto") -> str:
+    """The engine for network files: the one named, or for "auto" the first that is installed. Raises SettingError."""
+    if engine == "auto":
+        for name in READERS:
+            if installed(name):
+                return name
+        raise SettingError(f"no engine is installed that runs ONNX files: pip install {' or '.join(READERS)}")
+    _known(engine)
+    return engine
+
+
+def choose(model: Model, engine: str = "auto", precision: str = "auto", *, role: Role = "network") -> Choice:
+    """The engine and precision for a model on this machine; cheap: nothing is loaded, no hash taken.
+
+    engine: "auto", or a name in ENGINES. precision: "auto", "float32", "bfloat16", or the card's own, "int8" or
+    "float16". role: "network" or "text".
+    Raises SettingError for what cannot be had, saying why.
+    """
+    if engine != "auto":
+        _known(engine)
+        if why := _unable(engine, model, role):
+            others = " or ".join(_able(model, role)) or "another model"
+            raise SettingError(f"{why}. Leave the engine to auto, or take {others}.")
+        return Choice(engine, _precision([engine], model, precision, role)[1], "it was asked for")
+    able = _able(model, role)
+    there = [name for name in able if installed(name)]
+    if not there:
+        raise SettingError(_nothing(model, role, able))
+    on_card = "torch" in there and _torch.device() != "cpu"
+    if on_card:
+        there.sort(key=lambda name: name != "torch")
+    taken, numbers = _precision(there, model, precision, role)
+    return Choice(
+        taken, numbers, f"torch sees {_torch.device()}" if on_card and taken == "torch" else _why(taken, able)
+    )
 
 
 def network(
     model: Model,
     *,
     role: Role = "network",
-    pixels: Literal["uint8", "float32"] = "uint8",
+    pixels: Pixels = "uint8",
     engine: str = "auto",
     precision: str = "auto",
     threads: int | None = None,
@@ -72,149 +150,99 @@ def network(
 
     role "network": takes (n, H, W, C) pixels on 0 to 255, RGB or grey, of the dtype that `pixels` says: the card's
     channel order, layout, mean and std are done here. role "text": takes (n, length) int64 tokens.
+    threads: at most so many for one call; None: for images one, since a pass makes as many calls at once as there are
+    cores, and for a text all cores.
     Gives tensor name -> (n, ...) float32. May be called from several threads at once.
     Raises SettingError for an engine that cannot run it, ModelError for a file that is not the card's.
     """
-    chosen = choose(model, engine, precision)
-    run = load(model.file(role), chosen.engine, threads)
-    if role == "text":
-        return run
-    spec = model.card.input
-    shift, scale = np.array(spec.mean, np.float32), np.array(spec.std, np.float32)
-
-    def on_pixels(batch: np.ndarray) -> dict[str, np.ndarray]:
-        if spec.colour == "bgr":
-            batch = batch[..., ::-1]
-        if spec.dtype == "float32":
-            batch = (batch.astype(np.float32) / 255 - shift) / scale
-        return run(batch if spec.layout == "nhwc" else batch.transpose(0, 3, 1, 2))
-
-    return on_pixels
+    chosen = choose(model, engine, precision, role=role)
+    path = model.file(ENGINES[chosen.engine].runs[role][0])
+    spec = None if role == "text" else model.card.input
+    threads = threads or (os.cpu_count() if role == "text" else None)
+    return ENGINES[chosen.engine].load(Job(path, spec, pixels, chosen.precision, threads, model.card, role))
 
 
 def ports(path: Path, engine: str) -> Ports:
-    """What the network in an ONNX file takes and gives. Raises SettingError for a file that is none."""
-    return ENGINES[engine][0](path)
+    """What the network in a file takes and gives. Raises SettingError for a file that is none."""
+    return _reader(engine)(path)
 
 
 def load(path: Path, engine: str, threads: int | None = None) -> Run:
-    """The network in an ONNX file, ready to run in float32 on its only input.
+    """The network in a file, ready to run in float32 on its only input, which is handed over as it is.
 
-    `threads`: at most so many for one call; None leaves it to the engine. Raises SettingError for a file that is none.
+    `threads`: at most so many for one call. Raises SettingError for a file that is none.
     """
-    return ENGINES[engine][1](path, threads)
+    _reader(engine)
+    return ENGINES[pick(engine)].load(Job(path, threads=threads))
 
 
-def openvino() -> Any:
-    """The package openvino, without the one that tells its maker of every import of it, over the network."""
-    told = "openvino_telemetry"
-    if "openvino" not in sys.modules and told not in sys.modules:
-        sys.modules[told] = None  # type: ignore[assignment]  # for an import, this is "not installed"
-        try:
-            return importlib.import_module("openvino")
-        finally:
-            del sys.modules[told]
-    return importlib.import_module("openvino")
+def _reader(engine: str) -> Callable[[Path], Ports]:
+    told = ENGINES[pick(engine)].ports
+    if told is None:
+        raise SettingError(f"the engine {engine!r} builds a network by its card, and reads none from a file")
+    return told
 
 
-def _openvino_model(path: Path) -> Any:
-    try:
-        return openvino().Core().read_model(path)
-    except RuntimeError as error:
-        why = str(error).strip().splitlines()[-1]
-        raise SettingError(f"{path} is no ONNX file that OpenVINO reads: {why}") from error
+def _known(engine: str) -> None:
+    """Raises SettingError for an engine that does not exist or is not installed."""
+    if engine not in ENGINES:
+        raise SettingError("the engine: " + nearest("engine", engine, ["auto", *ENGINES]))
+    if not installed(engine):
+        raise SettingError(f"the engine {engine!r} is not installed: pip install {ENGINES[engine].install}")
 
 
-def _openvino_ports(path: Path) -> Ports:
-    model = _openvino_model(path)
-
-    def shapes(nodes: list[Any]) -> dict[str, tuple[int | None, ...]]:
-        return {
-            node.get_any_name(): tuple(d.get_length() if d.is_static else None for d in node.get_partial_shape())
-            for node in nodes
-        }
-
-    dtypes = {node.get_any_name(): str(np.dtype(node.get_element_type().to_dtype())) for node in model.inputs}
-    return Ports(shapes(model.inputs), shapes(model.outputs), dtypes)
-
-
-def _openvino_load(path: Path, threads: int | None) -> Run:
-    model = _openvino_model(path)
-    (port,) = model.inputs
-    # By place, not by name: a compiled network may call an output after the last of several layers that it joined.
-    names = [node.get_any_name() for node in model.outputs]
-    fixed = port.get_partial_shape()[0]
-    config = {"INFERENCE_PRECISION_HINT": "f32"} | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
-    compiled = openvino().Core().compile_model(model, "CPU", config)
-    dtype = port.get_element_type().to_dtype()
-    local = threading.local()
-
-    def infer(batch: np.ndarray) -> list[np.ndarray]:
-        if not hasattr(local, "request"):
-            local.request = compiled.create_infer_request()  # a request serves one thread
-        result = local.request.infer({0: np.ascontiguousarray(batch, dtype)})
-        return [np.array(result[at], np.float32) for at in range(len(names))]
-
-    return _run(infer, names, fixed.get_length() if fixed.is_static else None)
+def _unable(engine: str, model: Model, role: Role) -> str:
+    """Why an engine cannot run a model's network; empty where it can."""
+    if role == "text" and "text" not in model.card.files:
+        return f"the model {model.card.name} has no text network"
+    taken, suffixes = ENGINES[engine].runs[role]
+    if taken not in model.card.files:
+        return f"the engine {engine} runs {taken} ({', '.join(suffixes)}), and the model {model.card.name} has none"
+    path = model.card.files[taken].path
+    if Path(path).suffix.lower() not in suffixes:
+        return f"the engine {engine} runs {', '.join(suffixes)}, and the model {model.card.name} has {path}"
+    return ""
 
 
-def _run(infer: Callable[[np.ndarray], list[np.ndarray]], names: list[str], fixed: int | None) -> Run:
-    """`infer` for any number of images, also where the file was exported for a fixed number of them."""
-
-    def run(batch: np.ndarray) -> dict[str, np.ndarray]:
-        n = len(batch)
-        if fixed is None:
-            parts = [infer(batch)]
-        else:
-            short = -n % fixed  # the last part is filled up with its own images, and cut again below
-            batch = np.concatenate([batch, np.repeat(batch[-1:], short, axis=0)])
-            parts = [infer(batch[at : at + fixed]) for at in range(0, len(batch), fixed)]
-        return {name: np.concatenate([part[at] for part in parts])[:n] for at, name in enumerate(names)}
-
-    return run
+def _able(model: Model, role: Role) -> list[str]:
+    """The engines that run a model's network, installed or not."""
+    return [name for name in ENGINES if not _unable(name, model, role)]
 
 
-def _onnxruntime_session(path: Path, threads: int | None = None) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = threads or 0
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise SettingError(f"{path} is no ONNX file that ONNX Runtime reads: {error}") from error
+def _nothing(model: Model, role: Role, able: list[str]) -> str:
+    if not able:
+        return f"the model {model.card.name} has no {role} that an engine runs: it has {', '.join(model.card.files)}"
+    return f"no engine is installed that runs the model {model.card.name}: pip install " + " or ".join(
+        ENGINES[name].install for name in able
+    )
 
 
-def _onnxruntime_ports(path: Path) -> Ports:
-    session = _onnxruntime_session(path)
-
-    def shapes(nodes: list[Any]) -> dict[str, tuple[int | None, ...]]:
-        return {node.name: tuple(d if isinstance(d, int) else None for d in node.shape) for node in nodes}
-
-    dtypes = {node.name: _dtype(node.type) for node in session.get_inputs()}
-    return Ports(shapes(session.get_inputs()), shapes(session.get_outputs()), dtypes)
-
-
-def _dtype(told: str) -> str:
-    """ "tensor(float)" -> "float32"."""
-    name = told.removeprefix("tensor(").removesuffix(")")
-    return {"float": "float32", "double": "float64"}.get(name, name)
-
-
-def _onnxruntime_load(path: Path, threads: int | None) -> Run:
-    session = _onnxruntime_session(path, threads)
-    (port,) = session.get_inputs()
-    names = [node.name for node in session.get_outputs()]
-
-    def infer(batch: np.ndarray) -> list[np.ndarray]:
-        results = session.run(names, {port.name: np.ascontiguousarray(batch, _dtype(port.type))})
-        return [np.asarray(result, np.float32) for result in results]
-
-    return _run(infer, names, port.shape[0] if isinstance(port.shape[0], int) else None)
+def _precision(names: list[str], model: Model, precision: str, role: Role) -> tuple[str, str]:
+    """Which of the engines, best first, and what it is to compute in. Raises SettingError for what cannot be had."""
+    own = "float32" if role == "text" or names[0] == "torch" else model.card.precision
+    if precision not in ("auto", "float32", "bfloat16", own):
+        raise SettingError("the precision: " + nearest("precision", precision, ["auto", "float32", "bfloat16"]))
+    if own != "float32":  # numbers that were rounded away do not come back
+        if precision not in ("auto", own):
+            raise SettingError(
+                f"the precision cannot be {precision}: the file of the model {model.card.name} holds {own} numbers. "
+                f"Leave it to auto, or take the model that this one was made from ({model.card.source})."
+            )
+        return names[0], own
+    # In a picture one sees the steps that bfloat16's 8 bits make; a text is asked for once, and may be exact.
+    if precision == "auto" and model.card.task != "upscale" and role != "text":
+        precision = "float32" if ENGINES[names[0]].refusal("bfloat16") else "bfloat16"
+    if precision != "bfloat16":
+        return names[0], "float32"
+    refusals = {name: ENGINES[name].refusal(precision) for name in names}
+    for name, why in refusals.items():
+        if not why:
+            return name, precision
+    whys = "; ".join(refusals.values())
+    raise SettingError(f"the precision cannot be bfloat16: {whys}. Leave it to auto, or take float32.")
 
 
-ENGINES: dict[str, tuple[Callable[[Path], Ports], Callable[[Path, int | None], Run]]] = {
-    "openvino": (_openvino_ports, _openvino_load),
-    "onnxruntime": (_onnxruntime_ports, _onnxruntime_load),
-}
+def _why(engine: str, able: list[str]) -> str:
+    if engine == "openvino":
+        return "the fastest on processors"
+    return "it alone runs this model's files" if able == [engine] else f"{able[0]} is not installed"

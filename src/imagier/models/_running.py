@@ -1,0 +1,90 @@
+"""What every engine is told, and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from imagier.models.model import Card, Input, Role
+from imagier.types import SettingError
+
+Run = Callable[[np.ndarray], dict[str, np.ndarray]]
+"""(n, ...) in, output name -> (n, ...) float32 out. May be called from several threads at once."""
+
+Pixels = Literal["uint8", "float32"]
+
+
+@dataclass(frozen=True)
+class Ports:
+    """What a network takes and gives: name -> shape, None where a dimension is free."""
+
+    inputs: dict[str, tuple[int | None, ...]]
+    outputs: dict[str, tuple[int | None, ...]]
+    dtypes: dict[str, str]
+    """Of the inputs: "float32", "uint8", "int64", ..."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A network to be made ready."""
+
+    path: Path
+    spec: Input | None = None
+    """How pixels become what the network takes; None: it is handed just that (tokens; numbers of any kind)."""
+    pixels: Pixels = "uint8"
+    """The dtype of the pixels it will be handed, on 0 to 255."""
+    precision: str = "float32"
+    threads: int | None = None
+    """At most so many for one call; None: as many calls at once as there are cores, a thread each."""
+    card: Card | None = None
+    role: Role = "network"
+    """Card and role: for an engine that builds the network itself."""
+
+
+def in_parts(infer: Callable[[np.ndarray], list[np.ndarray]], names: list[str], fixed: int | None) -> Run:
+    """`infer` for any number of images, also where the file was exported for a fixed number of them."""
+
+    def run(batch: np.ndarray) -> dict[str, np.ndarray]:
+        if fixed is None:
+            return dict(zip(names, infer(batch), strict=True))
+        n = len(batch)
+        short = -n % fixed  # the last part is filled up with its own images, and cut again below
+        batch = np.concatenate([batch, np.repeat(batch[-1:], short, axis=0)]) if short else batch
+        parts = [infer(batch[at : at + fixed]) for at in range(0, len(batch), fixed)]
+        return {name: np.concatenate([part[at] for part in parts])[:n] for at, name in enumerate(names)}
+
+    return run
+
+
+def only(path: Path, inputs: list[str]) -> None:
+    """Raises SettingError for a network that takes more than an image, or a text."""
+    if len(inputs) != 1:
+        raise SettingError(f"{path} takes {len(inputs)} inputs ({', '.join(inputs)}); imagier runs networks of one")
+
+
+def fits(job: Job, shape: tuple[int | None, ...], dtype: str) -> None:
+    """Raises SettingError where the network in the file takes no such pixels as the card says. `shape`: its input's."""
+    spec = job.spec
+    if spec is None:
+        return
+    channels = 1 if spec.colour == "grey" else 3
+    height, width = spec.size or (None, None)
+    said = (height, width, channels) if spec.layout == "nhwc" else (channels, height, width)
+    alike = len(shape) == 4 and all(a is None or b is None or a == b for a, b in zip(shape[1:], said, strict=True))
+    wants_uint8 = spec.dtype == "uint8"
+    if not alike or (dtype == "uint8") != wants_uint8:
+        told = " x ".join("any" if each is None else str(each) for each in ("n", *said))
+        found = " x ".join("any" if each is None else str(each) for each in shape)
+        raise SettingError(
+            f"{job.path} takes {dtype} {found}, but its card says {spec.dtype} {told} ({spec.layout}). "
+            "Import the network again, with its true size and layout."
+        )
+
+
+def whole(batch: np.ndarray) -> np.ndarray:
+    """Pixels of any dtype as uint8, rounded: for a network that takes no others."""
+    return batch if batch.dtype == np.uint8 else np.rint(batch).clip(0, 255).astype(np.uint8)

@@ -1,0 +1,303 @@
+"""Architectures by name, as a card writes them, built in torch:
+
+    timm:resnet50, timm:vit_base_patch16_224.augreg_in21k      any of timm's; the tag chooses how images are prepared
+    open_clip:ViT-B-32, open_clip:ViT-B-32-quickgelu           CLIP with the tokenizer of its authors; OpenAI's weights
+                                                               need QuickGELU, whose name says so
+    edsr:16x64@3, carn-m@3                                     upscalers (networks/)
+
+None is ever downloaded: weights come from a file. The packages are those of the extra `train`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import math
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from imagier.models import networks
+from imagier.models.model import Task
+from imagier.types import ModelError, SettingError, nearest
+
+if TYPE_CHECKING:
+    import torch
+
+CLIP_LENGTH = 77
+RENAMED = ("module.", "_orig_mod.")
+"""What DistributedDataParallel and torch.compile set before the names of weights."""
+
+
+@dataclass(frozen=True)
+class Port:
+    """A network as a card has it: one tensor in, one out."""
+
+    takes: str
+    gives: str
+    meaning: str
+    call: Callable[[Any, Any], Any]
+    """(network, tensor) -> tensor."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """What stands before the colon."""
+
+    build: Callable[[str, str, int | None, tuple[int, int] | None], Any]
+    """(architecture, name, classes, size) -> network."""
+    fit: Callable[[str, str, Mapping[str, Any], tuple[int, int] | None], Any]
+    """(architecture, name, state dict, size) -> network with these weights."""
+    ports: Mapping[Task, Mapping[str, Port]]
+    """Task -> role of the file -> port."""
+
+
+def build(architecture: str, *, classes: int | None = None, size: tuple[int, int] | None = None) -> torch.nn.Module:
+    """The network in torch, untrained, in evaluation mode.
+
+    classes: how many a classifier tells apart; its own number unless given. size: (height, width) of the images, for
+    those that are built for one. Raises SettingError for a name that is none, and where a package is missing.
+    """
+    family, name = _family(architecture)
+    needed("torch", f"the architecture {architecture}")
+    with quiet():
+        network: torch.nn.Module = family.build(architecture, name, classes, size).eval()
+    return network
+
+
+def fitted(architecture: str, state: Mapping[str, Any], *, size: tuple[int, int] | None = None) -> torch.nn.Module:
+    """The network with the weights of a state dict, in evaluation mode; as many classes as these have.
+
+    Raises ModelError for weights that are not its, SettingError as `build` does.
+    """
+    family, name = _family(architecture)
+    needed("torch", f"the architecture {architecture}")
+    with quiet():
+        network: torch.nn.Module = family.fit(architecture, name, unwrapped(state), size).eval()
+    return network
+
+
+def ports(architecture: str, task: Task) -> Mapping[str, Port]:
+    """Role -> what the network of a task is. Raises SettingError for a task that the architecture is not there for."""
+    family, _ = _family(architecture)
+    if task not in family.ports:
+        raise SettingError(f"{architecture} is there to {' or '.join(family.ports)}, not to {task}")
+    return family.ports[task]
+
+
+def preprocessing(architecture: str, size: tuple[int, int] | None = None) -> dict[str, Any]:
+    """Fields of a card's Input, by timm's own config of an architecture; for a network file.
+
+    size: what the network takes, where that is another. Raises SettingError for another family's.
+    """
+    if not architecture.startswith("timm:"):
+        raise SettingError(f"--arch of a network says how it sees images: timm:NAME does, {architecture!r} does not")
+    return timm_input(architecture, _timm_config(architecture, architecture.removeprefix("timm:")), size)
+
+
+def needed(package: str, what: str) -> Any:
+    """A package of the extra `train`, or one message."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what packages say of one another while they are imported
+            return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        raise SettingError(f"{what} needs {error.name}: pip install 'imagier[train]'") from error
+
+
+def unwrapped(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A state dict without what training programs wrap around it and set before its names."""
+    state = networks.bare(state)
+    for prefix in RENAMED:
+        state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return state
+
+
+def _family(architecture: str) -> tuple[Family, str]:
+    kind, _, name = architecture.partition(":")
+    kind = kind.partition("@")[0]
+    if kind not in FAMILIES:
+        known = "timm:NAME, open_clip:NAME, edsr:16x64@3, carn-m@3"
+        raise SettingError(f"{nearest('architecture', kind, FAMILIES)} Known are {known}.")
+    return FAMILIES[kind], name
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the log lines and warnings of packages about weights that are not there yet."""
+    root, silent = logging.getLogger(), logging.NullHandler()
+    root.addHandler(silent)  # with none, logging.warning() sets up the root's own for good
+    before = root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+        root.removeHandler(silent)
+
+
+# ---------------------------------------------------------------- timm
+
+
+def _timm_config(architecture: str, name: str) -> Any:
+    timm = needed("timm", f"the architecture {architecture}")
+    plain, _, tag = name.partition(".")
+    if not timm.is_model(plain):
+        raise SettingError(nearest("timm architecture", plain, timm.list_models()))
+    try:
+        return timm.get_pretrained_cfg(name).to_dict()
+    except RuntimeError as error:
+        tags = [each.partition(".")[2] for each in timm.list_pretrained(plain + ".*")]
+        raise SettingError(f"{architecture}: {nearest('tag', tag, tags)}") from error
+
+
+def timm_input(architecture: str, config: Mapping[str, Any], size: tuple[int, int] | None) -> dict[str, Any]:
+    """Fields of a card's Input: what timm.data.create_transform does with a config, for evaluation."""
+    told = importlib.import_module("timm.data").resolve_data_config(pretrained_cfg=dict(config))
+    height, width = size or told["input_size"][1:]
+    scaled = math.floor(height / told["crop_pct"]), math.floor(width / told["crop_pct"])
+    fit, resize = "crop", scaled[0]
+    if told["crop_mode"] == "squash" and scaled == (height, width):
+        fit, resize = "squash", None
+    elif told["crop_mode"] != "center" or (height != width and scaled != (height, width)):
+        raise SettingError(
+            f"{architecture} prepares images by {told['crop_mode']} and {told['crop_pct']}, unknown here"
+        )
+    return {
+        "size": (height, width),
+        "mean": tuple(told["mean"]),
+        "std": tuple(told["std"]),
+        "interpolation": told["interpolation"],
+        "fit": fit,
+        "resize": resize,
+        "colour": "rgb",
+    }
+
+
+def _timm(architecture: str, name: str, classes: int | None, size: tuple[int, int] | None) -> Any:
+    config = _timm_config(architecture, name)
+    how: dict[str, Any] = {} if classes is None else {"num_classes": classes}
+    if size is not None and config.get("fixed_input_size"):
+        how["img_size"] = size
+    try:
+        return importlib.import_module("timm").create_model(name, pretrained=False, **how)
+    except (AssertionError, ValueError) as error:
+        raise SettingError(f"{architecture} cannot be built for {size} pixels: {error}") from error
+
+
+def _timm_fitted(architecture: str, name: str, state: Mapping[str, Any], size: tuple[int, int] | None) -> Any:
+    heads = _timm_config(architecture, name).get("classifier") or ()
+    last = [state.get(f"{head}.weight") for head in ([heads] if isinstance(heads, str) else heads)]
+    network = _timm(architecture, name, 0 if not last or last[0] is None else int(last[0].shape[0]), size)
+    own = network.state_dict()
+    if _misfit(own, state):  # the author's names, or another size's positions: timm's module knows both
+        module = sys.modules[type(network).__module__]
+        change = getattr(module, "checkpoint_filter_fn", None) or getattr(module, "_filter_fn", None)
+        state = change(dict(state), network) if change else state
+    networks.check(architecture, own, state)
+    network.load_state_dict(state)
+    return network
+
+
+def _misfit(own: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
+    return own.keys() != state.keys() or any(own[name].shape != state[name].shape for name in own)
+
+
+def _pooled(network: Any, image: Any) -> Any:
+    return network.forward_head(network.forward_features(image), pre_logits=True)
+
+
+# ---------------------------------------------------------------- open_clip
+
+
+def clip_config(architecture: str, name: str) -> dict[str, Any]:
+    """open_clip's own config of a name, where its text is tokenised as CLIP's authors do it."""
+    open_clip = needed("open_clip", f"the architecture {architecture}")
+    if name not in open_clip.list_models():
+        raise SettingError(nearest("open_clip architecture", name, open_clip.list_models()))
+    config: dict[str, Any] = open_clip.get_model_config(name)
+    text = config["text_cfg"]
+    if {"hf_tokenizer_name", "hf_model_name", "tokenizer_kwargs"} & set(text):
+        raise SettingError(
+            f"{architecture} has a tokenizer of its own, which is not here; open_clip:ViT-B-32 has CLIP's"
+        )
+    return config
+
+
+def _clip(architecture: str, name: str, _: int | None, size: tuple[int, int] | None) -> Any:
+    clip_config(architecture, name)
+    create = importlib.import_module("open_clip").create_model
+    return create(name, pretrained=None, load_weights=False, pretrained_text=False, force_image_size=size)
+
+
+def _clip_fitted(architecture: str, name: str, state: Mapping[str, Any], size: tuple[int, int] | None) -> Any:
+    if "input_resolution" in state and "quickgelu" not in name:
+        raise ModelError(f"these are OpenAI's weights, which need QuickGELU: open_clip:{name}-quickgelu")
+    left = ("input_resolution", "context_length", "vocab_size", "text.transformer.embeddings.position_ids")
+    state = {key: value for key, value in state.items() if key not in left}
+    network = _clip(architecture, name, None, size)
+    networks.check(architecture, network.state_dict(), state)
+    network.load_state_dict(state)
+    return network
+
+
+def clip_input(network: Any) -> dict[str, Any]:
+    """Fields of a card's Input, by the config of open_clip's own transform."""
+    told = network.visual.preprocess_cfg
+    size = told["size"] if isinstance(told["size"], tuple | list) else (told["size"], told["size"])
+    fit = {"shortest": "crop", "squash": "squash", "longest": "pad"}[told["resize_mode"]]
+    return {
+        "size": tuple(size),
+        "mean": tuple(told["mean"]),
+        "std": tuple(told["std"]),
+        "interpolation": told["interpolation"],
+        "fit": fit,
+        "pad_value": told["fill_color"],
+        "pad_at": "centre",
+    }
+
+
+# ---------------------------------------------------------------- upscalers
+
+
+def _own(architecture: str, _name: str, _classes: int | None, _size: tuple[int, int] | None) -> Any:
+    return networks.build(architecture)
+
+
+def _own_fitted(architecture: str, _name: str, state: Mapping[str, Any], _size: tuple[int, int] | None) -> Any:
+    network = networks.build(architecture)
+    network.load_state_dict(state)
+    return network
+
+
+def _forward(network: Any, given: Any) -> Any:
+    return network(given)
+
+
+def _images(network: Any, image: Any) -> Any:
+    return network.encode_image(image)
+
+
+def _texts(network: Any, tokens: Any) -> Any:
+    return network.encode_text(tokens)
+
+
+EMBEDDING = Port("image", "embedding", "embedding", _pooled)
+LOGITS = Port("image", "logits", "logits", _forward)
+CLIP = {
+    "network": replace(EMBEDDING, call=_images),
+    "text": Port("tokens", "text_embedding", "text_embedding", _texts),
+}
+LARGER = {"upscale": {"network": Port("pixels", "image", "image", _forward)}}
+FAMILIES: dict[str, Family] = {
+    "timm": Family(_timm, _timm_fitted, {"embed": {"network": EMBEDDING}, "classify": {"network": LOGITS}}),
+    "open_clip": Family(_clip, _clip_fitted, {"embed": CLIP}),
+    "edsr": Family(_own, _own_fitted, LARGER),  # type: ignore[arg-type]
+    "carn-m": Family(_own, _own_fitted, LARGER),  # type: ignore[arg-type]
+}
+"""What stands before the colon -> how it is built."""

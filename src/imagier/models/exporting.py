@@ -1,0 +1,246 @@
+"""torch networks to Model folders: ONNX for the engines, safetensors for what trains on. Needs the extra `train`.
+
+The weights come from a file, or are drawn at random by a seed; how images are prepared is read from the config of the
+architecture's own package. Networks are written for any number of images, those that enlarge for any size.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imagier.models import architectures, networks
+from imagier.models.architectures import Port, build, needed
+from imagier.models.model import Card, Input, Model, Output, Role, Task, Text, to_write, write_model
+from imagier.types import ModelError, SettingError
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["OPSET", "build", "export", "module", "read_state"]
+
+OPSET = 18
+"""Of the ONNX files: what torch's exporter writes natively."""
+
+
+def export(
+    architecture: str,
+    *,
+    state: Path | None,
+    name: str,
+    task: Task,
+    folder: Path,
+    labels: Sequence[str] = (),
+    licence: str = "unknown",
+    source: str = "unknown",
+    seed: int | None = None,
+    size: tuple[int, int] | None = None,
+    how: Mapping[str, Any] | None = None,
+    replace: bool = False,
+) -> Model:
+    """Write the Model folder of an architecture with its weights.
+
+    state: a .safetensors or .pth file; None draws weights by `seed`, for tests and timings, and the card says so.
+    size: (height, width) of the images, where the architecture leaves it open or can be built for another.
+    how: fields of the card's Input that go before the architecture's own.
+    Raises SettingError for what is not known or does not fit, ModelError for weights that are not its.
+    """
+    roles = architectures.ports(architecture, task)
+    torch = needed("torch", f"exporting {architecture}")
+    if folder.exists() and not replace:  # write_model says it as well, but minutes later
+        raise ModelError(f"{folder.absolute()} is there already")
+    if (state is None) == (seed is None):
+        raise SettingError(f"{architecture}: give a file of weights, or a seed to draw them by, and not both")
+    if state is None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = build(architecture, classes=len(labels) or None, size=size)
+        source = f"random weights of seed {seed}"
+    else:
+        network = architectures.fitted(architecture, read_state(state), size=size)
+    spec, scale, text = _described(architecture, network, size, dict(how or {}))
+    network = network.float().requires_grad_(False)
+    with tempfile.TemporaryDirectory(prefix="imagier-") as made:
+        files: dict[Role, Path | bytes] = {}
+        widths = {}
+        for role, port in roles.items():
+            path = Path(made) / f"{role}.onnx"
+            example = _example(torch, role, spec, text)
+            widths[role] = _onnx(torch, architecture, network, port, example, path, any_size=scale is not None)
+            files[role] = path  # type: ignore[index]
+        files["weights"] = Path(made) / "weights.safetensors"
+        _save(network, files["weights"])
+        if text is not None:
+            from imagier.models._tokenizer import clip_tokenizer
+
+            files["tokenizer"] = clip_tokenizer(text.length).encode()
+            text = _trained(network, text) if state is not None else text
+        card = Card(
+            name=name,
+            task=task,
+            architecture=architecture,
+            input=spec,
+            outputs={port.meaning: _output(port, widths[role]) for role, port in roles.items()},
+            scale=scale,
+            labels=_labels(labels, task, widths["network"]),
+            text=text,
+            licence=licence,
+            source=source,
+            notes="The weights are random: what it gives means nothing." if state is None else "",
+            files=to_write(**{role: NAMES[role] for role in files}),
+        )
+        return write_model(folder, card, files, replace=replace)
+
+
+NAMES: Mapping[Role, str] = {
+    "network": "network.onnx",
+    "text": "text.onnx",
+    "tokenizer": "tokenizer.json",
+    "weights": "weights.safetensors",
+}
+
+
+def module(card: Card, weights: Path, role: Role = "network") -> torch.nn.Module:
+    """The torch network of a card with the weights of its file, in evaluation mode.
+
+    It takes what the ONNX file of that role takes (images after mean and std, or tokens), and gives the same tensors,
+    as a tuple. Raises ModelError for weights of another network, SettingError where a package is missing.
+    """
+    ports = architectures.ports(card.architecture, card.task)
+    if role not in ports:
+        raise ModelError(f"the model {card.name} has no {role} network")
+    made: torch.nn.Module = through(
+        architectures.fitted(card.architecture, read_state(weights), size=card.input.size), ports[role]
+    )
+    return made
+
+
+def through(network: Any, port: Port) -> Any:
+    """A network as the module that a port is: one tensor in, a tuple of one out."""
+    torch = needed("torch", "a network in torch")
+
+    class Through(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, given: Any) -> Any:
+            return (port.call(self.network, given),)
+
+    return Through().eval()
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """A state dict from .safetensors, or by torch.load(weights_only=True): nothing else of a pickle is ever loaded.
+
+    Raises ModelError for what is none.
+    """
+    torch = needed("torch", f"reading {path.name}")
+    try:
+        if path.suffix.lower() == ".safetensors":
+            return dict(needed("safetensors.torch", f"reading {path.name}").load_file(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except SettingError:
+        raise
+    except Exception as error:
+        why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"{path} holds no plain weights: {why}. It takes .safetensors, or a state dict saved by torch.save; what "
+            "holds code or whole objects is never loaded"
+        ) from error
+    if not isinstance(state, Mapping):
+        raise ModelError(f"{path} holds a {type(state).__name__}; it takes a state dict, names and tensors")
+    state = architectures.unwrapped(state)
+    if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        other = next((name for name, value in state.items() if not isinstance(value, torch.Tensor)), "nothing")
+        raise ModelError(f"{path} holds {other!r} beside or instead of tensors; it takes a state dict")
+    return state
+
+
+def _described(
+    architecture: str, network: Any, size: tuple[int, int] | None, how: dict[str, Any]
+) -> tuple[Input, int | None, Text | None]:
+    """The card's input, an upscaler's factor, how text comes in."""
+    family, _, name = architecture.partition(":")
+    scale, text = None, None
+    if family == "timm":
+        known = architectures.timm_input(architecture, network.pretrained_cfg, size)
+    elif family == "open_clip":
+        known = architectures.clip_input(network)
+        text = Text(length=architectures.clip_config(architecture, name)["text_cfg"].get("context_length", 77), pad=0)
+    else:
+        own, _, scale = networks.describe(architecture)
+        if how or size:
+            raise SettingError(
+                f"{architecture} takes images of any size as they are: leave out {', '.join(how) or 'size'}"
+            )
+        return own, scale, None
+    if "fit" in how and how["fit"] != "crop":
+        known["resize"] = None
+    return Input(**(known | how)), scale, text
+
+
+def _example(torch: Any, role: str, spec: Input, text: Text | None) -> Any:
+    """Two of what the network takes: torch.export sees one as a constant."""
+    if role == "text" and text is not None:
+        return torch.zeros((2, text.length), dtype=torch.int64)
+    return torch.zeros((2, 3, *(spec.size or (20, 24))))
+
+
+def _onnx(
+    torch: Any, architecture: str, network: Any, port: Port, example: Any, path: Path, *, any_size: bool
+) -> tuple[Any, ...]:
+    """Write the network as ONNX; gives the shape of its output, of which only numbers are fixed."""
+    needed("onnxscript", f"exporting {architecture}")
+    free = {0: torch.export.Dim("n")}
+    if any_size:
+        free |= {2: torch.export.Dim("height", min=4), 3: torch.export.Dim("width", min=4)}
+    try:
+        with architectures.quiet(), torch.inference_mode():
+            program = torch.onnx.export(
+                through(network, port),
+                (example,),
+                str(path),
+                input_names=[port.takes],
+                output_names=[port.gives],
+                dynamic_shapes=(free,),
+                opset_version=OPSET,
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+        return tuple(program.model.graph.outputs[0].shape)
+    except Exception as error:
+        why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"{architecture} cannot be exported to ONNX: {why}") from error
+
+
+def _output(port: Port, shape: Sequence[int]) -> Output:
+    forms = {"embedding": "vector", "text_embedding": "vector", "logits": "logits", "image": "image"}
+    width = shape[1] if len(shape) == 2 else None
+    return Output(tensors=(port.gives,), form=forms[port.meaning], width=width)  # type: ignore[arg-type]
+
+
+def _labels(labels: Sequence[str], task: Task, shape: Sequence[int]) -> tuple[str, ...]:
+    if task == "classify" and len(labels) != shape[1]:
+        raise SettingError(
+            f"--labels must be given, a line for each of the {shape[1]} classes: there are {len(labels)}"
+        )
+    return tuple(labels) if task == "classify" else ()
+
+
+def _save(network: Any, path: Any) -> None:
+    """All weights, each with memory of its own: safetensors refuses shared ones."""
+    save = needed("safetensors.torch", "writing weights").save_file
+    save({name: value.detach().contiguous().clone() for name, value in network.state_dict().items()}, path)
+
+
+def _trained(network: Any, text: Text) -> Text:
+    """With the temperature that cosines were trained with (Radford et al. 2021, 2.3: it is clipped at 100)."""
+    return Text(length=text.length, pad=text.pad, temperature=min(100.0, math.exp(float(network.logit_scale))))
