@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 
 import drawn
@@ -13,7 +14,7 @@ from onnx import TensorProto
 
 from imagier.pipeline import Pipeline
 from imagier.stages.embed import make
-from imagier.types import SettingError
+from imagier.types import ImagierError, SettingError
 from imagier.workflows.run import run
 from imagier.workflows.summary import last_run
 
@@ -45,7 +46,8 @@ def unit(values) -> np.ndarray:
 
 @pytest.fixture(params=ENGINES)
 def engine(request):
-    pytest.importorskip(request.param)
+    if not importlib.util.find_spec(request.param):  # imported by itself, openvino would tell of it
+        pytest.skip(f"{request.param} is not installed")
     return request.param
 
 
@@ -192,11 +194,21 @@ def test_settings_out_of_range_are_refused(tmp_path, given):
         make(**{"encoder": str(path), "size": 8, **given})
 
 
-@pytest.mark.parametrize("encoder", ["clasical", "", "resnet50", "nowhere.onnx", "folder.onnx"])
-def test_an_encoder_that_is_none_is_refused(tmp_path, monkeypatch, encoder):
+@pytest.mark.parametrize(
+    ("encoder", "message"),
+    [
+        ("clasical", "Did you mean classical"),
+        ("", "empty"),
+        ("resnet50", "imagier models pull resnet50"),
+        ("nowhere.onnx", r"nowhere\.onnx is not there"),
+        ("folder.onnx", r"folder\.onnx is not there"),
+    ],
+)
+def test_an_encoder_that_is_none_is_refused(tmp_path, monkeypatch, encoder, message):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("IMAGIER_MODELS", str(tmp_path / "models"))
     (tmp_path / "folder.onnx").mkdir()
-    with pytest.raises(SettingError, match="encoder"):
+    with pytest.raises(ImagierError, match=message):
         make(encoder=encoder)
 
 

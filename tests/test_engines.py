@@ -669,7 +669,9 @@ def test_a_long_run_is_compiled_where_that_is_faster(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("compiled", "faster"), [(Compiled(), False), (Compiled(-1.0), True), (Compiled(fails=True), True)], ids=str
+    ("compiled", "faster"),
+    [(Compiled(), False), (Compiled(-1.0), True), (Compiled(fails=True), True)],
+    ids=["slower", "differs", "fails"],
 )
 def test_one_that_is_slower_or_differs_or_fails_is_not_used(monkeypatch, compiled, faster):
     needed("torch")

@@ -161,7 +161,7 @@ def test_weights_of_another_network_are_refused(vit, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
-def test_a_classifier_has_as_many_classes_as_its_weights(tmp_path):
+def test_a_classifier_has_as_many_classes_as_its_weights(tmp_path, monkeypatch):
     state = build("timm:test_resnet", classes=3).state_dict()
     torch.save(state, tmp_path / "three.pth")
     how = {"state": tmp_path / "three.pth", "name": "three", "folder": tmp_path / "three"}
@@ -171,6 +171,16 @@ def test_a_classifier_has_as_many_classes_as_its_weights(tmp_path):
     assert (model.card.labels, model.output("logits").width) == (("a", "b", "c"), 3)
     truth = by_torch(model, entered(model, pixels(model)))
     for given in both(model, pixels(model), "logits"):
+        np.testing.assert_allclose(given, truth, atol=2e-4 * np.abs(truth).max())
+    monkeypatch.setenv("IMAGIER_MODELS", str(tmp_path / "models"))
+    path = model.file("network")
+    encoder = import_model(path, name="pooled", task="embed", arch="timm:test_resnet")  # cut before the last layer
+    network = architectures.fitted("timm:test_resnet", state)
+    with torch.inference_mode():
+        given = torch.from_numpy(entered(model, pixels(model)))
+        truth = network.forward_head(network.forward_features(given), pre_logits=True).numpy()
+    output = encoder.output("embedding")
+    for given in both(encoder, pixels(encoder), output.tensors[0]):
         np.testing.assert_allclose(given, truth, atol=2e-4 * np.abs(truth).max())
 
 

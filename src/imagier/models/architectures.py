@@ -21,13 +21,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from imagier.models import networks
-from imagier.models.model import Task
+from imagier.models.model import Role, Task
 from imagier.types import ModelError, SettingError, nearest
 
 if TYPE_CHECKING:
     import torch
 
-CLIP_LENGTH = 77
 RENAMED = ("module.", "_orig_mod.")
 """What DistributedDataParallel and torch.compile set before the names of weights."""
 
@@ -51,7 +50,7 @@ class Family:
     """(architecture, name, classes, size) -> network."""
     fit: Callable[[str, str, Mapping[str, Any], tuple[int, int] | None], Any]
     """(architecture, name, state dict, size) -> network with these weights."""
-    ports: Mapping[Task, Mapping[str, Port]]
+    ports: Mapping[Task, Mapping[Role, Port]]
     """Task -> role of the file -> port."""
 
 
@@ -80,7 +79,7 @@ def fitted(architecture: str, state: Mapping[str, Any], *, size: tuple[int, int]
     return network
 
 
-def ports(architecture: str, task: Task) -> Mapping[str, Port]:
+def ports(architecture: str, task: Task) -> Mapping[Role, Port]:
     """Role -> what the network of a task is. Raises SettingError for a task that the architecture is not there for."""
     family, _ = _family(architecture)
     if task not in family.ports:
@@ -289,15 +288,15 @@ def _texts(network: Any, tokens: Any) -> Any:
 
 EMBEDDING = Port("image", "embedding", "embedding", _pooled)
 LOGITS = Port("image", "logits", "logits", _forward)
-CLIP = {
+CLIP: Mapping[Role, Port] = {
     "network": replace(EMBEDDING, call=_images),
     "text": Port("tokens", "text_embedding", "text_embedding", _texts),
 }
-LARGER = {"upscale": {"network": Port("pixels", "image", "image", _forward)}}
+LARGER: Mapping[Task, Mapping[Role, Port]] = {"upscale": {"network": Port("pixels", "image", "image", _forward)}}
 FAMILIES: dict[str, Family] = {
     "timm": Family(_timm, _timm_fitted, {"embed": {"network": EMBEDDING}, "classify": {"network": LOGITS}}),
     "open_clip": Family(_clip, _clip_fitted, {"embed": CLIP}),
-    "edsr": Family(_own, _own_fitted, LARGER),  # type: ignore[arg-type]
-    "carn-m": Family(_own, _own_fitted, LARGER),  # type: ignore[arg-type]
+    "edsr": Family(_own, _own_fitted, LARGER),
+    "carn-m": Family(_own, _own_fitted, LARGER),
 }
 """What stands before the colon -> how it is built."""

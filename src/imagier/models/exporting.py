@@ -49,51 +49,77 @@ def export(
     how: fields of the card's Input that go before the architecture's own.
     Raises SettingError for what is not known or does not fit, ModelError for weights that are not its.
     """
-    roles = architectures.ports(architecture, task)
+    ports = architectures.ports(architecture, task)
     torch = needed("torch", f"exporting {architecture}")
     if folder.exists() and not replace:  # write_model says it as well, but minutes later
         raise ModelError(f"{folder.absolute()} is there already")
-    if (state is None) == (seed is None):
-        raise SettingError(f"{architecture}: give a file of weights, or a seed to draw them by, and not both")
-    if state is None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            network = build(architecture, classes=len(labels) or None, size=size)
-        source = f"random weights of seed {seed}"
-    else:
-        network = architectures.fitted(architecture, read_state(state), size=size)
+    network = _network(torch, architecture, state, seed, len(labels) or None, size)
     spec, scale, text = _described(architecture, network, size, dict(how or {}))
-    network = network.float().requires_grad_(False)
+    if text is not None and state is not None:
+        text = _trained(network, text)
     with tempfile.TemporaryDirectory(prefix="imagier-") as made:
-        files: dict[Role, Path | bytes] = {}
-        widths = {}
-        for role, port in roles.items():
-            path = Path(made) / f"{role}.onnx"
-            example = _example(torch, role, spec, text)
-            widths[role] = _onnx(torch, architecture, network, port, example, path, any_size=scale is not None)
-            files[role] = path  # type: ignore[index]
-        files["weights"] = Path(made) / "weights.safetensors"
-        _save(network, files["weights"])
-        if text is not None:
-            from imagier.models._tokenizer import clip_tokenizer
-
-            files["tokenizer"] = clip_tokenizer(text.length).encode()
-            text = _trained(network, text) if state is not None else text
+        shapes, files = _files(torch, architecture, network, ports, spec, text, Path(made))
         card = Card(
             name=name,
             task=task,
             architecture=architecture,
             input=spec,
-            outputs={port.meaning: _output(port, widths[role]) for role, port in roles.items()},
+            outputs={port.meaning: _output(port, shapes[role]) for role, port in ports.items()},
             scale=scale,
-            labels=_labels(labels, task, widths["network"]),
+            labels=_labels(labels, task, shapes["network"]),
             text=text,
             licence=licence,
-            source=source,
-            notes="The weights are random: what it gives means nothing." if state is None else "",
+            source=source if state is not None else f"random weights of seed {seed}",
+            notes="" if state is not None else "The weights are random: what it gives means nothing.",
             files=to_write(**{role: NAMES[role] for role in files}),
         )
         return write_model(folder, card, files, replace=replace)
+
+
+def _network(
+    torch: Any,
+    architecture: str,
+    state: Path | None,
+    seed: int | None,
+    classes: int | None,
+    size: tuple[int, int] | None,
+) -> Any:
+    """With the weights of a file, or drawn by a seed that leaves torch's own generator alone."""
+    if (state is None) == (seed is None):
+        raise SettingError(f"{architecture}: give a file of weights, or a seed to draw them by, and not both")
+    if state is not None:
+        network = architectures.fitted(architecture, read_state(state), size=size)
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = build(architecture, classes=classes, size=size)
+    return network.float().requires_grad_(False)
+
+
+def _files(
+    torch: Any,
+    architecture: str,
+    network: Any,
+    ports: Mapping[Role, Port],
+    spec: Input,
+    text: Text | None,
+    made: Path,
+) -> tuple[dict[Role, tuple[Any, ...]], dict[Role, Path | bytes]]:
+    """The networks, the tokenizer and the weights, written to a folder; and the shapes of what the networks give."""
+    shapes: dict[Role, tuple[Any, ...]] = {}
+    files: dict[Role, Path | bytes] = {}
+    for role, port in ports.items():
+        path = made / NAMES[role]
+        example = _example(torch, role, spec, text)
+        shapes[role] = _onnx(torch, architecture, network, port, example, path, any_size=spec.size is None)
+        files[role] = path
+    if text is not None:
+        from imagier.models._tokenizer import clip_tokenizer
+
+        files["tokenizer"] = clip_tokenizer(text.length).encode()
+    files["weights"] = made / NAMES["weights"]
+    _save(network, made / NAMES["weights"])
+    return shapes, files
 
 
 NAMES: Mapping[Role, str] = {
@@ -235,7 +261,7 @@ def _labels(labels: Sequence[str], task: Task, shape: Sequence[int]) -> tuple[st
     return tuple(labels) if task == "classify" else ()
 
 
-def _save(network: Any, path: Any) -> None:
+def _save(network: Any, path: Path) -> None:
     """All weights, each with memory of its own: safetensors refuses shared ones."""
     save = needed("safetensors.torch", "writing weights").save_file
     save({name: value.detach().contiguous().clone() for name, value in network.state_dict().items()}, path)

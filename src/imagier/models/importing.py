@@ -89,24 +89,7 @@ def import_model(
         scale=scale,
         labels=labels_of(labels),
     )
-    marks = without_none(licence=licence, source=source)
-    if (file / CARD).is_file():
-        if told != Told() or arch:
-            raise SettingError(f"{file} is a Model folder: its card says how it is used, so that no option can")
-        return _copied(read_model(file), name, task, marks, replace)
-    if not file.is_file():
-        raise ModelError(f"{file} is {f'no Model folder: it has no {CARD}' if file.is_dir() else 'not there'}")
-    if file.suffix.lower() in WEIGHTS:
-        return _exported(file, name, task, arch, told, marks, replace)
-    if file.suffix.lower() not in NETWORKS:
-        raise ModelError(f"{file} is none of {', '.join((*NETWORKS, *WEIGHTS))}, and no Model folder")
-    card, meaning = _card(file, task, told, arch=arch)
-    card = msgspec.structs.replace(card, name=name, files=to_write(network=f"network{file.suffix.lower()}"), **marks)
-    content: Path | bytes = file
-    if file.suffix.lower() == ".onnx":
-        inner = meaning.inner
-        content = _graphs.whole(file) if inner is None else _graphs.cut(file, inner, meaning.shape, meaning.flat)
-    return write_model(folder_of(name), card, {"network": content}, replace=replace)
+    return _imported(file, name, task, arch, told, without_none(licence=licence, source=source), replace)
 
 
 def bare(
@@ -197,6 +180,29 @@ def _side(facts: Facts, size: int | None) -> int:
     if side is None:
         raise SettingError(f"{path} leaves its input's size open: give it, such as --set embed.size=224")
     return side
+
+
+def _imported(
+    file: Path, name: str, task: Task, arch: str | None, told: Told, marks: Mapping[str, str], replace: bool
+) -> Model:
+    """By what the file is."""
+    if (file / CARD).is_file():
+        if told != Told() or arch:
+            raise SettingError(f"{file} is a Model folder: its card says how it is used, so that no option can")
+        return _copied(read_model(file), name, task, marks, replace)
+    if not file.is_file():
+        raise ModelError(f"{file} is {f'no Model folder: it has no {CARD}' if file.is_dir() else 'not there'}")
+    if file.suffix.lower() in WEIGHTS:
+        return _exported(file, name, task, arch, told, marks, replace)
+    if file.suffix.lower() not in NETWORKS:
+        raise ModelError(f"{file} is none of {', '.join((*NETWORKS, *WEIGHTS))}, and no Model folder")
+    card, meaning = _card(file, task, told, arch=arch)
+    card = msgspec.structs.replace(card, name=name, files=to_write(network=f"network{file.suffix.lower()}"), **marks)
+    content: Path | bytes = file
+    if file.suffix.lower() == ".onnx":
+        inner = meaning.inner
+        content = _graphs.whole(file) if inner is None else _graphs.cut(file, inner, meaning.shape, meaning.flat)
+    return write_model(folder_of(name), card, {"network": content}, replace=replace)
 
 
 def _copied(model: Model, name: str, task: Task, marks: Mapping[str, str], replace: bool) -> Model:

@@ -39,9 +39,10 @@ def local() -> list[Model]:
     return [read_model(folder) for folder in folders()]
 
 
-def find(named: str, task: Task) -> Model:
+def find(named: str, task: Task, *, besides: tuple[str, ...] = ()) -> Model:
     """The model of a name, or at a path: a Model folder, or a bare network file that says all that is needed.
 
+    besides: names that the caller knows, to be thought of when a name is unknown.
     Raises ModelError where it is not on this machine, saying how it gets there; SettingError for another task's.
     """
     path = Path(named)
@@ -50,23 +51,25 @@ def find(named: str, task: Task) -> Model:
 
         model = bare(path, task=task)
     else:
-        model = get(named)
+        model = get(named, besides=besides)
     if model.card.task != task:
         raise SettingError(f"the model {named!r} is there to {model.card.task}, not to {task}")
     return model
 
 
-def get(named: str) -> Model:
+def get(named: str, *, besides: tuple[str, ...] = ()) -> Model:
     """The model of a name, or the Model folder at a path, whatever its task. Raises ModelError as `find` does."""
+    if not named:
+        raise ModelError("a model's name is empty: 'imagier models list' shows those there are")
     path = Path(named)
     if (path / CARD).is_file():
         return read_model(path)
     if (folder_of(named) / CARD).is_file():
         return read_model(folder_of(named))
-    raise ModelError(_missing(named, path))
+    raise ModelError(_missing(named, path, besides))
 
 
-def _missing(named: str, path: Path) -> str:
+def _missing(named: str, path: Path, besides: tuple[str, ...]) -> str:
     """What to do about a model that is not here."""
     suffix = path.suffix.lower()
     if zoo.known(named):
@@ -83,7 +86,7 @@ def _missing(named: str, path: Path) -> str:
     if suffix in NETWORKS + WEIGHTS or len(path.parts) > 1:
         return f"{path.absolute()} is not there"
     here = [folder.name for folder in folders()]
-    return nearest("model", named, [*zoo.ZOO, *here]) + " timm:NAME, hf:OWNER/REPO and paths work as well."
+    return nearest("model", named, [*zoo.ZOO, *here, *besides]) + " timm:NAME, hf:OWNER/REPO and paths work as well."
 
 
 def how_to_get(named: str) -> str:

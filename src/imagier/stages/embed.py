@@ -111,7 +111,7 @@ def _model(
 ) -> Step:
     from imagier.models.store import find
 
-    return _by_network(find(encoder, "embed"), tone, storage, normalise, engine, precision)
+    return _by_network(find(encoder, "embed", besides=(CLASSICAL,)), tone, storage, normalise, engine, precision)
 
 
 METHODS: dict[str, Callable[..., Step]] = {CLASSICAL: _classical, "model": _model, "file": _file}

@@ -70,7 +70,7 @@ def _network(model: str, below: int, *, tile: int = TILE, engine: str = "auto") 
     from imagier.models import engines
     from imagier.models.store import find
 
-    found = find(model, "upscale")
+    found = find(model, "upscale", besides=(LANCZOS,))
     spec, factor = found.card.input, found.card.scale
     assert factor is not None  # a card of this task has one
     if spec.dtype != "float32":
