@@ -58,7 +58,7 @@ def make(
             "clip-vit-b-32, in embed and here."
         )
     scale = _scale(clip, temperature)
-    choice = engines.choose(clip, engine, "float32")
+    choice = engines.choose(clip, engine, "float32", role="text")
 
     def load() -> Apply:
         texts = label_vectors(clip, names, prompts, choice.engine)
