@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper, save
 
+from imagier.models.model import Card, Input, Model, Output, to_write, write_model
+
 WEIGHTS = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1], [2, -1, 0.5]], np.float32)
 """(5, 3): what `vector` gives is WEIGHTS @ (mean of each channel)."""
 
@@ -64,3 +66,17 @@ def network(
     model.ir_version = 8
     save(model, path)
     return path
+
+
+def encoder(folder: Path, scratch: Path) -> Model:
+    """The network "vector" as a Model folder that is called tiny."""
+    card = Card(
+        name="tiny",
+        task="embed",
+        architecture="onnx",
+        input=Input(size=(8, 8)),
+        outputs={"embedding": Output(tensors=("v",), form="vector", width=5)},
+        licence="mit",
+        files=to_write(network="network.onnx"),
+    )
+    return write_model(folder, card, {"network": network(scratch / "net.onnx")})

@@ -17,7 +17,6 @@ from click.testing import CliRunner
 from imagier.cli_errors import guarded
 from imagier.cli_models import models
 from imagier.models import store, zoo
-from imagier.models.model import Card, Input, Output, to_write, write_model
 from imagier.types import ModelError
 from imagier.workflows import models as work
 
@@ -38,16 +37,7 @@ def elsewhere(tmp_path, monkeypatch):
 @pytest.fixture
 def tiny(tmp_path):
     """A model that is here."""
-    card = Card(
-        name="tiny",
-        task="embed",
-        architecture="onnx",
-        input=Input(size=(8, 8)),
-        outputs={"embedding": Output(tensors=("v",), form="vector", width=5)},
-        licence="mit",
-        files=to_write(network="network.onnx"),
-    )
-    return write_model(store.folder_of("tiny"), card, {"network": nets.network(tmp_path / "net.onnx")})
+    return nets.encoder(store.folder_of("tiny"), tmp_path)
 
 
 def run(*words):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from imagier.models import hub, store, zoo
-from imagier.models.model import Card, Input, Output, read_model, to_write, write_model
+from imagier.models.model import read_model
 from imagier.types import ImagierError, ModelError, SettingError
 from imagier.workflows import _stated
 from imagier.workflows import models as work
@@ -40,17 +40,7 @@ def server(tmp_path, monkeypatch):
 @pytest.fixture
 def files(tmp_path):
     """A Model folder's files by name: what a repository that is one holds."""
-    net = nets.network(tmp_path / "net.onnx")
-    card = Card(
-        name="tiny",
-        task="embed",
-        architecture="onnx",
-        input=Input(size=(8, 8)),
-        outputs={"embedding": Output(tensors=("v",), form="vector", width=5)},
-        licence="mit",
-        files=to_write(network="network.onnx"),
-    )
-    model = write_model(tmp_path / "written", card, {"network": net})
+    model = nets.encoder(tmp_path / "written", tmp_path)
     return {path.name: path for path in model.folder.iterdir()}
 
 

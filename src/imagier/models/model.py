@@ -37,7 +37,7 @@ class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """A part of a card: a field that is unknown, missing or of another type is refused when it is read."""
 
 
-class Input(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Input(_Strict, frozen=True, kw_only=True):
     """How 8-bit pixels become what the image network takes (models/preprocess.py does the geometry).
 
     What the network is fed is (pixels / 255 - mean) / std, on its own channel order; uint8 pixels as they are where
@@ -66,7 +66,7 @@ class Input(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     """Where the padded image lies: at the top left, or in the middle."""
 
 
-class Output(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Output(_Strict, frozen=True, kw_only=True):
     """What an output of a network means."""
 
     tensors: tuple[str, ...]
@@ -78,14 +78,14 @@ class Output(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True, omi
     width: int | None = None
 
 
-class File(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class File(_Strict, frozen=True, kw_only=True):
     """A file of the folder."""
 
     path: str
     sha256: Sha256
 
 
-class Text(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Text(_Strict, frozen=True, kw_only=True):
     """How text becomes tokens: `tokenizer` is a tokenizer.json of the tokenizers library."""
 
     length: Side
@@ -96,7 +96,7 @@ class Text(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
     """What cosines are multiplied with before softmax (CLIP's exp(logit_scale), 100); None: unknown."""
 
 
-class Card(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Card(_Strict, frozen=True, kw_only=True):
     """model.json."""
 
     format: Literal[1] = 1
