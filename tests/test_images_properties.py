@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -134,3 +135,17 @@ def test_a_file_with_bytes_put_in_or_left_out_is_an_image_or_refused(
 @given(st.binary(max_size=200))
 def test_any_bytes_are_refused(data: bytes) -> None:
     sound_or_refused(data)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@given(h=st.integers(1, 600), w=st.integers(1, 600), high=st.integers(1, 90), wide=st.integers(1, 90))
+@settings(max_examples=40, deadline=None)
+def test_shrinking_in_halves_stays_near_one_average_over_areas(dtype, h, w, high, wide) -> None:
+    high, wide = min(h, high), min(w, wide)
+    whole = {"uint8": 255, "uint16": 65535, "float32": 1.0}[dtype]
+    coarse = np.random.default_rng(h * w).random((6, 9, 3))
+    image = (cv2.resize(coarse, (w, h), interpolation=cv2.INTER_LINEAR) * whole).astype(dtype)
+    made = images.resize(image, size=(wide, high))
+    assert (made.shape, made.dtype) == ((high, wide, 3), image.dtype)
+    wanted = cv2.resize(image, (wide, high), interpolation=cv2.INTER_AREA)
+    assert np.abs(made.astype(float) - wanted).mean() <= 0.05 * whole

@@ -154,13 +154,13 @@ def arrow(values: Any, field: pa.Field) -> pa.Array:
 
 def _pictured(image: Image, black: float, white: float) -> Columns:
     """The columns that follow from pixels alone."""
-    image8 = images.to_uint8(image, black, white)
+    small = images.thumbnail(images.to_uint8(image, black, white), THUMBNAIL)
     return {
         "image": image,
         "black": black,
         "white": white,
-        "thumbnail": images.thumbnail(image8, THUMBNAIL),
-        "phash": images.perceptual_hash(image8),
+        "thumbnail": images.encode(small, "jpeg", quality=85),
+        "phash": images.perceptual_hash(small),
     }
 
 
@@ -304,7 +304,11 @@ class Worker:
             return {rows[0]["file"]: f"{type(error).__name__}: {error}"}
         if len(by_file) == 1:
             return {rows[0]["file"]: table}
-        return {file: table.filter(pa.compute.equal(table["file"], file)) for file in by_file}
+        table = table.take(pa.compute.sort_indices(table["file"]))  # stable: a file's items stay in their order
+        counts = Counter(table["file"].to_pylist())
+        starts = np.cumsum([0, *counts.values()])
+        empty = dict.fromkeys(by_file, table.slice(0, 0))
+        return empty | {file: table.slice(at, counts[file]) for file, at in zip(counts, starts, strict=False)}
 
 
 # ---------------------------------------------------------------- in hand

@@ -78,7 +78,10 @@ def run(
         place = None if fitted is None else collection.relative(fitted.folder)
         state = replace(collection.state, steps=tuple(each.written for each in bound), like=place)
         warmed = files.tables if fitted is None else []
-        files.update(files.roots(roots, gone), gone, state, progress=progress, begin=lambda: _warm(warmed))
+        warming = threading.Thread(target=_warm, args=(warmed,), name="warm", daemon=True)
+        files.update(files.roots(roots, gone), gone, state, progress=progress, begin=warming.start)
+        if warming.ident is not None:
+            warming.join()  # two threads that import the same package may each find the other's half of it
         _receipts(collection, files.rows, summary)
         _drop_stale(collection, bound)
         for step in files.tables:
@@ -153,10 +156,10 @@ def _stored(collection: Collection) -> Pipeline:
 
 
 def _warm(tables: Sequence[Bound]) -> None:
-    """Let the table steps get ready in the background, while the pass runs."""
+    """Let the table steps get ready, while the pass runs."""
     for step in tables:
         if step.step.warm is not None:
-            threading.Thread(target=step.step.warm, name=f"warm {step.name}", daemon=True).start()
+            step.step.warm()
 
 
 def _receipts(collection: Collection, rows: Sequence[Bound], summary: Summary) -> None:
