@@ -8,6 +8,7 @@
 plain: open with PIL, the network's own timm transform, torch in float32, eager, one image at a time, all cores.
 pass: `imagier run` with that network, from files to vectors on disk, less the seconds in which the network is loaded.
 decode and inference: each alone, on all cores. The pass can be no faster than 1 / (1 / decode + 1 / inference).
+ready: decode, and the network's own resize and crop after it. The rest of the pass is hash, thumbnail and writing.
 
 Photos are brought to 500 x 375 pixels; weights are random, which changes no speed. The sides of a ratio take turns in
 processes of their own, since a machine's speed drifts. Needs the extra `train`.
@@ -97,14 +98,16 @@ def passing(images: str, folder: str, engine: str, precision: str) -> dict:
 
 
 def decode(images: str, folder: str) -> dict:
-    """Files to pixels at the scale that the network needs, on all cores."""
+    """Files to pixels at the scale that the network needs, on all cores; and to the very pixels that it takes."""
     from imagier import images as reading
     from imagier.models.model import read_model
-    from imagier.models.preprocess import short_side
+    from imagier.models.preprocess import place, short_side
 
-    side = short_side(read_model(folder).card.input)
+    spec = read_model(folder).card.input
+    side = short_side(spec)
     files = [path.read_bytes() for path in sorted(Path(images).iterdir())]
-    return {"rate": _rate(lambda data: reading.decode(data, short_side=side), files)}
+    rate = _rate(lambda data: reading.decode(data, short_side=side), files)
+    return {"rate": rate, "ready": _rate(lambda data: place(reading.decode(data, short_side=side).image, spec), files)}
 
 
 def inference(images: str, folder: str, engine: str, precision: str) -> dict:
@@ -168,21 +171,22 @@ def quantised(folder: Path, images: Path) -> Path:
 def compare(name: str, network: str, folder: Path, images: Path, options: argparse.Namespace) -> None:
     """Print the ratios of one network."""
     engine, precision = options.engine, options.precision
-    ratios, shares, rates = [], [], []
+    ratios, shares, readied, rates = [], [], [], []
     for _ in range(options.rounds):
         slow = piece("plain", images, network, options.plain)["rate"]
         fast = piece("pass", images, folder, engine, precision)
-        pixels = piece("decode", images, folder)["rate"]
+        pixels = piece("decode", images, folder)
         bare = piece("inference", images, folder, engine, precision)["rate"]
         ratios.append(fast["rate"] / slow)
-        shares.append(fast["rate"] * (1 / pixels + 1 / bare))
-        rates.append((slow, fast["rate"], fast["with_loading"], pixels, bare))
-    slow, rate, whole, pixels, bare = (statistics.median(each) for each in zip(*rates, strict=True))
+        shares.append(fast["rate"] * (1 / pixels["rate"] + 1 / bare))
+        readied.append(fast["rate"] * (1 / pixels["ready"] + 1 / bare))
+        rates.append((slow, fast["rate"], fast["with_loading"], pixels["rate"], pixels["ready"], bare))
+    slow, rate, whole, decoded, ready, bare = (statistics.median(each) for each in zip(*rates, strict=True))
     told = ", ".join(f"{ratio:.2f}" for ratio in ratios)
     print(
         f"{name} ({fast['used']}): pass {rate:.1f} images/s, plain {slow:.1f}: ratio {statistics.median(ratios):.2f} "
-        f"({told}); decode {pixels:.0f}, inference {bare:.1f}: the pass is at {statistics.median(shares):.0%} of both "
-        f"together; with loading {whole:.1f}",
+        f"({told}); decode {decoded:.0f}, inference {bare:.1f}: the pass is at {statistics.median(shares):.0%} of both "
+        f"together; ready {ready:.0f}: {statistics.median(readied):.0%}; with loading {whole:.1f}",
         flush=True,
     )
 

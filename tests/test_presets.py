@@ -206,6 +206,8 @@ def test_hybrid_enlarges_cuts_out_maps_and_groups(models, things, tmp_path):
     wholes = [row for row in rows if row["parent"] is None]
     regions = [row for row in rows if row["parent"] is not None]
     assert len(wholes) == len(regions) == len(things)
+    worked = last_run(made).steps
+    assert (worked["upscale"], worked["crop"], worked["embed"]) == (len(wholes), len(regions), len(regions))
     for row in wholes:
         side, _ = things[row["name"]]
         assert row["upscaled"] == (FACTOR if side < 128 else 1)

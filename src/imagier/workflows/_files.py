@@ -298,7 +298,9 @@ class Files:
             self._append(items)
             self.summary.decoded += len(tables)
             for step in worker.joined.steps:
-                self.summary.steps[step.name] += items.num_rows
+                # What a step before a crop measured is null for the regions.
+                filled = [items.num_rows - items[column].null_count for column in step.writes.names]
+                self.summary.steps[step.name] += max(filled, default=items.num_rows)
         for each in some:
             if each.hash is not None and each.outcome == "ok":
                 worker.contents.held[each.hash] = each.pages
