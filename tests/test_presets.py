@@ -24,6 +24,7 @@ from imagier.outputs import plots_compare, plots_figures
 from imagier.pipeline import Pipeline, check_settings, parse_setting
 from imagier.stages import find_stage
 from imagier.types import ModelError, SettingError
+from imagier.workflows.summary import last_run
 
 NAMES = presets.names()
 EVERY = pytest.mark.parametrize("name", NAMES)
