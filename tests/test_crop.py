@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from imagier.images import decode, encode
 from imagier.models.model import Card, Input, Output, to_write, write_model
+from imagier.models.store import find
 from imagier.stages.crop import BATCH, make
 from imagier.types import ModelError, SettingError
 from imagier.workflows.run import run
@@ -260,12 +261,103 @@ def test_through_a_run_regions_are_items_whose_pixels_are_those_of_the_file(tmp_
     assert np.array_equal(collection.pixels(dark["id"]), decode(encode(deep, "png")).image[20:44, 10:40])
 
 
+# ---------------------------------------------------------------- without a detector
+
+
+def disc(width, height, centre, radius):
+    """A light disc on a dark ground."""
+    y, x = np.mgrid[:height, :width]
+    inside = np.hypot(x - centre[0], y - centre[1]) < radius
+    return lit(black(width, height) + np.uint8(30), "all", (0, 0, width, height), np.where(inside, 230, 30)[..., None])
+
+
+@pytest.fixture(scope="module")
+def builtin():
+    """`crop` as it is when nothing is set, but for the margin."""
+    return make(margin=0.0).load()
+
+
+@pytest.fixture
+def no_models(tmp_path, monkeypatch):
+    """A machine on which no model was ever installed."""
+    monkeypatch.setenv("IMAGIER_MODELS", str(tmp_path / "no_models"))
+
+
+def test_with_nothing_installed_and_nothing_set_the_main_object_becomes_an_item(tmp_path, no_models):
+    (tmp_path / "in").mkdir()
+    image = disc(300, 200, (150, 100), 70)
+    (tmp_path / "in" / "a.png").write_bytes(encode(image, "png"))
+    (tmp_path / "in" / "plain.png").write_bytes(encode(drawn.plain((9, 90, 9)), "png"))
+    collection = run(tmp_path / "in", into=tmp_path / "out", pipeline=[{"crop": {"fallback": "none"}}], report=False)
+    rows = collection.read(["id", "parent", "box", "detection", "detection_score"]).to_pylist()
+    assert len(rows) == 2 + 1
+    (region,) = [row for row in rows if row["parent"]]
+    assert region["detection"] == "main object"
+    assert 0 < region["detection_score"] <= 1
+    assert iou(region["box"], [80, 30, 220, 170]) > 0.5
+    x0, y0, x1, y1 = map(int, region["box"])
+    assert np.array_equal(collection.pixels(region["id"]), image[y0:y1, x0:x1])
+    assert [row["detection"] for row in rows if not row["parent"]] == [None, None]
+
+
+def test_the_step_is_keyed_by_the_encoder(no_models):
+    model = find("builtin", "embed")
+    step = make()
+    assert model.card.files["network"].sha256 in step.weights
+    assert step.weights == model.keys
+    assert step.precision in ("float32", "bfloat16")
+    assert make(precision="float32").precision == "float32"
+
+
+@pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (128, 128, 128), (30, 160, 60), (0, 255, 255)])
+def test_in_a_plain_image_nothing_stands_out(builtin, colour):
+    out = builtin(columns(np.full((90, 120, 3), colour, np.uint8)))
+    assert (out["box"], out["detection"], out["detection_score"]) == ([[0, 0, 120, 90]], [None], [None])
+    assert make(fallback="none").load()(columns(np.full((90, 120, 3), colour, np.uint8)))["parent"] == []
+
+
+@pytest.mark.parametrize(("width", "height"), [(300, 200), (200, 300), (160, 160), (600, 150)])
+def test_of_an_image_of_any_shape_the_whole_is_seen(builtin, width, height):
+    radius = 0.3 * min(width, height)
+    boxes = [
+        builtin(columns(disc(width, height, (at * width, height / 2), radius)))["box"][0] for at in (0.25, 0.5, 0.75)
+    ]
+    middles = [(x0 + x1) / 2 / width for x0, _, x1, _ in boxes]
+    np.testing.assert_allclose(middles, [0.25, 0.5, 0.75], atol=0.12)
+    for x0, y0, x1, y1 in boxes:
+        assert 0 <= x0 < x1 <= width
+        assert 0 <= y0 < y1 <= height
+
+
+def test_images_do_not_change_what_is_found_in_one_another(builtin):
+    images = [disc(300, 200, (60 + 9 * at, 100), 50) for at in range(BATCH + 2)]
+    together = builtin(columns(*images))
+    assert together["parent"] == list(range(len(images)))
+    for at in (0, 5, BATCH + 1):
+        np.testing.assert_allclose(builtin(columns(images[at]))["box"][0], together["box"][at], atol=1)
+
+
+def test_a_deep_image_and_a_region_are_cut_out_as_with_a_detector(builtin):
+    image = disc(300, 200, (150, 100), 60)
+    (box,) = builtin(columns(image))["box"]
+    deep = builtin(columns(image.astype(np.uint16) * 4, white=1020.0))
+    assert (deep["box"], deep["image"][0].dtype) == ([box], np.uint16)
+    inner = builtin(columns(image, size=(150, 100), boxes=[[1000.0, 500.0, 1150.0, 600.0]]))
+    np.testing.assert_allclose(inner["box"], [np.add(np.divide(box, 2), [1000, 500, 1000, 500])])
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("classes", ["red"]), ("threshold", 0.25), ("overlap", 0.45), ("keep", "each")],
+)
+def test_what_only_a_detector_takes_is_refused_without_one(setting, value):
+    with pytest.raises(SettingError, match=rf"crop\.{setting} cannot .* leave it out, or name a detector .*yolox-nano"):
+        make(**{setting: value})
+    with pytest.raises(SettingError, match=rf"crop\.{setting} cannot"):
+        make(detector="builtin", **{setting: value})
+
+
 # ---------------------------------------------------------------- settings and models that do not fit
-
-
-def test_a_detector_must_be_given():
-    with pytest.raises(SettingError, match=r"crop\.detector must be given: a model's name .* --set crop\.detector="):
-        make()
 
 
 def test_a_model_for_something_else_is_refused(tmp_path):

@@ -165,7 +165,7 @@ def test_another_column_can_be_compared():
 
 def test_reencoded_resized_and_brightened_images_are_found_and_different_ones_are_not(shared):
     from imagier import images
-    from imagier.algorithms import classical
+    from imagier.stages import embed
 
     paths = [path for kind in sorted((shared / "data/clothing/train").iterdir()) for path in sorted(kind.iterdir())[:3]]
     originals = [images.decode(path.read_bytes()).image for path in paths]
@@ -175,7 +175,9 @@ def test_reencoded_resized_and_brightened_images_are_found_and_different_ones_ar
         changed.append(images.resize(image, short_side=min(image.shape[:2]) // 2))
         changed.append(np.clip(image * 1.1, 0, 255).astype(np.uint8))
     every = originals + changed
-    found = fit(table([images.perceptual_hash(i) for i in every], np.stack([classical.describe(i) for i in every])))
+    columns = {"image": every, "black": [0.0] * len(every), "white": [255.0] * len(every)}
+    vectors = embed.make().load()(columns)["embedding"]
+    found = fit(table([images.perceptual_hash(i) for i in every], vectors))
     group = found.columns["duplicate"]
     own = [group[len(originals) + at] == group[at // 3] is not None for at in range(len(changed))]
     assert np.mean(own) >= 0.97

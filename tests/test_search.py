@@ -86,7 +86,7 @@ def test_a_text_finds_what_it_names(made, name):
 
 def test_text_is_refused_where_the_vectors_know_none(images, tmp_path):
     made = run(images, into=tmp_path / "out", pipeline=["embed"], report=False, threads=1)
-    with pytest.raises(ModelError, match=r"made by classical, which knows images alone.*CLIP.*embed\.encoder="):
+    with pytest.raises(ModelError, match=r"made by builtin, which knows images alone.*CLIP.*embed\.encoder="):
         search(made, text="red")
 
 
@@ -151,7 +151,8 @@ def test_files_that_cannot_be_used_are_told_with_their_path(made, tmp_path):
 
 
 def test_a_step_that_raises_is_told_with_the_file(images, tmp_path, monkeypatch):
-    made = run(images, into=tmp_path / "out", pipeline=["embed"], report=False, threads=1)
+    pipeline = [{"embed": {"encoder": "classical"}}]
+    made = run(images, into=tmp_path / "out", pipeline=pipeline, report=False, threads=1)
 
     def describe(_):
         raise ValueError("no discs, please")
@@ -339,7 +340,7 @@ def test_several_embeddings_are_told_apart_by_their_column(clip, colours, tmp_pa
         result = search(made, image=colours / "red" / "1.jpg", on=on)
         assert result.hits["path"][0].as_py() == str(colours / "red" / "1.jpg")
         assert result.hits["score"][0].as_py() == pytest.approx(1, abs=1e-6)
-    with pytest.raises(ModelError, match="made by classical"):
+    with pytest.raises(ModelError, match="made by builtin"):
         search(made, text="green")
 
 

@@ -1,6 +1,6 @@
 """Pipeline: an ordered list of named steps, written as YAML or Python, checked and bound before any work starts.
 
-    - embed: {encoder: classical}
+    - embed: {encoder: builtin}
     - reduce: {method: pca}
       as: pca
     - cluster: {on: pca_components}
@@ -28,7 +28,7 @@ from imagier.collection import DERIVED, ITEMS
 from imagier.stages import find_stage
 from imagier.types import AFile, ModelError, SettingError, Stage, Step, nearest
 
-INGEST = 1
+INGEST = 2
 """Raised when what the decoder, the thumbnail or the perceptual hash give changes: all images are then read again."""
 
 IMAGE_COLUMNS = ("id", "file", "page", "width", "height", "depth", "black", "white", "image")
@@ -38,7 +38,7 @@ PASSED = ("image", "black", "white", "regions", "parent", "box")
 """What a row step can hand on to later ones without its being kept."""
 
 DEFAULT = """
-- embed: {encoder: classical}
+- embed: {encoder: builtin}
 - reduce: {method: pca}
   as: pca
 - reduce: {method: umap, on: pca_components}
@@ -118,7 +118,7 @@ class Pipeline:
     @classmethod
     def _parse(cls, raw: Any, where: str) -> Pipeline:
         if not isinstance(raw, list) or not raw:
-            raise SettingError(f"{where} must be a list of steps, such as '- embed: {{encoder: classical}}'")
+            raise SettingError(f"{where} must be a list of steps, such as '- embed: {{encoder: builtin}}'")
         return cls(tuple(_parse_step(entry, f"{where}, step {at}") for at, entry in enumerate(raw, 1)))
 
     def with_settings(self, settings: Mapping[str, Any]) -> Pipeline:

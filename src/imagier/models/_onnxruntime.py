@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from imagier.models._running import Job, Ports, Run, fits, in_parts, only, whole
+from imagier.models._running import Job, Ports, Run, asked_for, fits, in_parts, only, whole
 from imagier.models.model import Input
 from imagier.types import SettingError
 
@@ -49,7 +49,7 @@ def load(job: Job) -> Run:
     only(job.path, [node.name for node in session.get_inputs()])
     (port,) = session.get_inputs()
     fits(job, _shape(port), _dtype(port))
-    names = [node.name for node in session.get_outputs()]
+    names = asked_for([node.name for node in session.get_outputs()], job)
     dtype = np.dtype(_dtype(port))
     # DirectML's sessions serve one call at a time.
     turn = threading.Lock() if "DmlExecutionProvider" in session.get_providers() else nullcontext()

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from imagier.models import _tflite
-from imagier.models._running import Job, Ports, Run, fits, in_parts, only, whole
+from imagier.models._running import Job, Ports, Run, asked_for, fits, in_parts, only, whole
 from imagier.types import SettingError
 
 
@@ -70,7 +70,9 @@ def load(job: Job) -> Run:
     model = _read(job.path, _tensors(job))
     only(job.path, [node.get_any_name() for node in model.inputs])
     # By place, not by name: a compiled network may call an output after the last of several layers that it joined.
-    names = [node.get_any_name() for node in model.outputs]
+    names = asked_for([node.get_any_name() for node in model.outputs], job)
+    if len(names) < len(model.outputs):
+        model = package().Model([model.output(name).get_node() for name in names], model.get_parameters())
     fits(job, _shape(model.inputs[0]), _dtype(model.inputs[0]))
     fixed = next(iter(_shape(model.inputs[0])), None)
     if job.spec is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -43,6 +43,8 @@ class Job:
     card: Card | None = None
     role: Role = "network"
     """Card and role: for an engine that builds the network itself."""
+    wanted: tuple[str, ...] = ()
+    """The outputs that are asked for, by tensor name: others are not computed, or not handed over. Empty: all."""
 
 
 def in_parts(infer: Callable[[np.ndarray], list[np.ndarray]], names: list[str], fixed: int | None) -> Run:
@@ -58,6 +60,11 @@ def in_parts(infer: Callable[[np.ndarray], list[np.ndarray]], names: list[str], 
         return {name: np.concatenate([part[at] for part in parts])[:n] for at, name in enumerate(names)}
 
     return run
+
+
+def asked_for(names: Sequence[str], job: Job) -> list[str]:
+    """Of a network's outputs, those that the job wants."""
+    return [name for name in names if not job.wanted or name in job.wanted]
 
 
 def only(path: Path, inputs: list[str]) -> None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imagier.models._running import Job, Run
+from imagier.models._running import Job, Run, asked_for
 from imagier.models.model import Card, Role
 from imagier.types import ModelError
 
@@ -113,7 +113,8 @@ def runner(module: torch.nn.Module, job: Job, on: str) -> Run:
                 if on == "cuda":
                     source = source.pin_memory()
                 given = network(enter(source.to(on, non_blocking=True)))
-                return {name: np.array(value.float().cpu().numpy()) for name, value in named(given, names).items()}
+                made = named(given, names)
+                return {name: np.array(made[name].float().cpu().numpy()) for name in asked_for(names, job)}
         finally:
             if on == "cpu":
                 torch.set_num_threads(usual)

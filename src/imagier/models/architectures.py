@@ -4,6 +4,7 @@
     open_clip:ViT-B-32, open_clip:ViT-B-32-quickgelu           CLIP with the tokenizer of its authors; OpenAI's weights
                                                                need QuickGELU, whose name says so
     edsr:16x64@3, carn-m@3                                     upscalers (networks/)
+    imagier:encoder                                            the encoder that ships (networks/encoder.py)
 
 None is ever downloaded: weights come from a file. The packages are those of the extra `train`.
 """
@@ -33,13 +34,13 @@ RENAMED = ("module.", "_orig_mod.")
 
 @dataclass(frozen=True)
 class Port:
-    """A network as a card has it: one tensor in, one out."""
+    """A network as a card has it: one tensor in, one or several out."""
 
     takes: str
-    gives: str
-    meaning: str
+    gives: tuple[str, ...]
+    """What the tensors mean, which are their names as well."""
     call: Callable[[Any, Any], Any]
-    """(network, tensor) -> tensor."""
+    """(network, tensor) -> tensor, or a tuple of them."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def _family(architecture: str) -> tuple[Family, str]:
     kind, _, name = architecture.partition(":")
     kind = kind.partition("@")[0]
     if kind not in FAMILIES:
-        known = "timm:NAME, open_clip:NAME, edsr:16x64@3, carn-m@3"
+        known = "timm:NAME, open_clip:NAME, edsr:16x64@3, carn-m@3, imagier:encoder"
         raise SettingError(f"{nearest('architecture', kind, FAMILIES)} Known are {known}.")
     return FAMILIES[kind], name
 
@@ -261,6 +262,29 @@ def clip_input(network: Any) -> dict[str, Any]:
     }
 
 
+# ---------------------------------------------------------------- our own
+
+
+def _encoder(architecture: str, name: str, _classes: int | None = None, _size: tuple[int, int] | None = None) -> Any:
+    if name != "encoder":
+        raise SettingError(f"there is no architecture {architecture!r}: imagier:encoder is the only one of imagier's")
+    return importlib.import_module("imagier.models.networks.encoder").Encoder()
+
+
+def encoder_input(size: tuple[int, int] | None) -> dict[str, Any]:
+    """Fields of a card's Input, for the encoder."""
+    side = importlib.import_module("imagier.models.networks.encoder").SIDE
+    half = (128 / 255,) * 3  # pixels - 128, over 128, as the weights that it began with saw them
+    return {"size": size or (side, side), "mean": half, "std": half, "interpolation": "area", "fit": "crop"}
+
+
+def _encoder_fitted(architecture: str, name: str, state: Mapping[str, Any], _: tuple[int, int] | None) -> Any:
+    network = _encoder(architecture, name)
+    networks.check(architecture, network.state_dict(), state)
+    network.load_state_dict(state)
+    return network
+
+
 # ---------------------------------------------------------------- upscalers
 
 
@@ -286,17 +310,19 @@ def _texts(network: Any, tokens: Any) -> Any:
     return network.encode_text(tokens)
 
 
-EMBEDDING = Port("image", "embedding", "embedding", _pooled)
-LOGITS = Port("image", "logits", "logits", _forward)
+EMBEDDING = Port("image", ("embedding",), _pooled)
+LOGITS = Port("image", ("logits",), _forward)
 CLIP: Mapping[Role, Port] = {
     "network": replace(EMBEDDING, call=_images),
-    "text": Port("tokens", "text_embedding", "text_embedding", _texts),
+    "text": Port("tokens", ("text_embedding",), _texts),
 }
-LARGER: Mapping[Task, Mapping[Role, Port]] = {"upscale": {"network": Port("pixels", "image", "image", _forward)}}
+LARGER: Mapping[Task, Mapping[Role, Port]] = {"upscale": {"network": Port("pixels", ("image",), _forward)}}
+MAPS = Port("image", ("embedding", "map8", "map16"), _forward)
 FAMILIES: dict[str, Family] = {
     "timm": Family(_timm, _timm_fitted, {"embed": {"network": EMBEDDING}, "classify": {"network": LOGITS}}),
     "open_clip": Family(_clip, _clip_fitted, {"embed": CLIP}),
     "edsr": Family(_own, _own_fitted, LARGER),
     "carn-m": Family(_own, _own_fitted, LARGER),
+    "imagier": Family(_encoder, _encoder_fitted, {"embed": {"network": MAPS}}),
 }
 """What stands before the colon -> how it is built."""

@@ -73,7 +73,7 @@ ENGINES = {
     ),
     "torch": Engine(
         "'imagier[train]'",
-        {"network": ("weights", (".safetensors",)), "text": ("weights", (".safetensors",))},
+        {"network": ("weights", (".safetensors", ".onnx")), "text": ("weights", (".safetensors",))},
         _torch.load,
         _torch.refusal,
     ),
@@ -145,6 +145,7 @@ def network(
     engine: str = "auto",
     precision: str = "auto",
     threads: int | None = None,
+    wanted: tuple[str, ...] = (),
 ) -> Run:
     """A model's network, ready to run; its file's hash is checked.
 
@@ -152,6 +153,7 @@ def network(
     channel order, layout, mean and std are done here. role "text": takes (n, length) int64 tokens.
     threads: at most so many for one call; None: for images one, since a pass makes as many calls at once as there are
     cores, and for a text all cores.
+    wanted: the tensors that are asked for; all unless given.
     Gives tensor name -> (n, ...) float32. May be called from several threads at once.
     Raises SettingError for an engine that cannot run it, ModelError for a file that is not the card's.
     """
@@ -159,7 +161,7 @@ def network(
     path = model.file(ENGINES[chosen.engine].runs[role][0])
     spec = None if role == "text" else model.card.input
     threads = threads or (os.cpu_count() if role == "text" else None)
-    return ENGINES[chosen.engine].load(Job(path, spec, pixels, chosen.precision, threads, model.card, role))
+    return ENGINES[chosen.engine].load(Job(path, spec, pixels, chosen.precision, threads, model.card, role, wanted))
 
 
 def ports(path: Path, engine: str) -> Ports:

@@ -13,9 +13,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from imagier.models import architectures, networks
 from imagier.models.architectures import Port, build, needed
-from imagier.models.model import Card, Input, Model, Output, Role, Task, Text, to_write, write_model
+from imagier.models.model import Card, Form, Input, Model, Output, Role, Task, Text, to_write, write_model
 from imagier.types import ModelError, SettingError
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ def export(
     seed: int | None = None,
     size: tuple[int, int] | None = None,
     how: Mapping[str, Any] | None = None,
+    half: bool = False,
     replace: bool = False,
 ) -> Model:
     """Write the Model folder of an architecture with its weights.
@@ -47,6 +50,7 @@ def export(
     state: a .safetensors or .pth file; None draws weights by `seed`, for tests and timings, and the card says so.
     size: (height, width) of the images, where the architecture leaves it open or can be built for another.
     how: fields of the card's Input that go before the architecture's own.
+    half: weights once, as float16, in the ONNX file: engines compute in float32, and torch reads them from there.
     Raises SettingError for what is not known or does not fit, ModelError for weights that are not its.
     """
     ports = architectures.ports(architecture, task)
@@ -58,20 +62,24 @@ def export(
     if text is not None and state is not None:
         text = _trained(network, text)
     with tempfile.TemporaryDirectory(prefix="imagier-") as made:
-        shapes, files = _files(torch, architecture, network, ports, spec, text, Path(made))
+        shapes, files = _files(torch, architecture, network, ports, spec, text, Path(made), half)
         card = Card(
             name=name,
             task=task,
             architecture=architecture,
             input=spec,
-            outputs={port.meaning: _output(port, shapes[role]) for role, port in ports.items()},
+            outputs={
+                name: _output(name, shape)
+                for role, port in ports.items()
+                for name, shape in zip(port.gives, shapes[role], strict=True)
+            },
             scale=scale,
-            labels=_labels(labels, task, shapes["network"]),
+            labels=_labels(labels, task, shapes["network"][0]),
             text=text,
             licence=licence,
             source=source if state is not None else f"random weights of seed {seed}",
             notes="" if state is not None else "The weights are random: what it gives means nothing.",
-            files=to_write(**{role: NAMES[role] for role in files}),
+            files=to_write(**{role: NAMES["network" if half and role == "weights" else role] for role in files}),
         )
         return write_model(folder, card, files, replace=replace)
 
@@ -104,9 +112,10 @@ def _files(
     spec: Input,
     text: Text | None,
     made: Path,
-) -> tuple[dict[Role, tuple[Any, ...]], dict[Role, Path | bytes]]:
+    half: bool,
+) -> tuple[dict[Role, list[tuple[Any, ...]]], dict[Role, Path | bytes]]:
     """The networks, the tokenizer and the weights, written to a folder; and the shapes of what the networks give."""
-    shapes: dict[Role, tuple[Any, ...]] = {}
+    shapes: dict[Role, list[tuple[Any, ...]]] = {}
     files: dict[Role, Path | bytes] = {}
     for role, port in ports.items():
         path = made / NAMES[role]
@@ -117,8 +126,12 @@ def _files(
         from imagier.models._tokenizer import clip_tokenizer
 
         files["tokenizer"] = clip_tokenizer(text.length).encode()
-    files["weights"] = made / NAMES["weights"]
-    _save(network, made / NAMES["weights"])
+    if half:
+        _halve(made / NAMES["network"])
+        files["weights"] = files["network"]
+    else:
+        files["weights"] = made / NAMES["weights"]
+        _save(network, made / NAMES["weights"])
     return shapes, files
 
 
@@ -146,7 +159,7 @@ def module(card: Card, weights: Path, role: Role = "network") -> torch.nn.Module
 
 
 def through(network: Any, port: Port) -> Any:
-    """A network as the module that a port is: one tensor in, a tuple of one out."""
+    """A network as the module that a port is: one tensor in, a tuple out."""
     torch = needed("torch", "a network in torch")
 
     class Through(torch.nn.Module):  # type: ignore[misc, name-defined]
@@ -155,17 +168,21 @@ def through(network: Any, port: Port) -> Any:
             self.network = network
 
         def forward(self, given: Any) -> Any:
-            return (port.call(self.network, given),)
+            made = port.call(self.network, given)
+            return made if isinstance(made, tuple) else (made,)
 
     return Through().eval()
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """A state dict from .safetensors, or by torch.load(weights_only=True): nothing else of a pickle is ever loaded.
+    """A state dict from .safetensors, from the constants of an ONNX file that `export` wrote with half=True, or by
+    torch.load(weights_only=True): nothing else of a pickle is ever loaded.
 
     Raises ModelError for what is none.
     """
     torch = needed("torch", f"reading {path.name}")
+    if path.suffix.lower() == ".onnx":
+        return _constants(torch, path)
     try:
         if path.suffix.lower() == ".safetensors":
             return dict(needed("safetensors.torch", f"reading {path.name}").load_file(path))
@@ -189,6 +206,45 @@ def read_state(path: Path) -> dict[str, Any]:
     return state
 
 
+def _halve(path: Path) -> None:
+    """Keep an ONNX file's weights as float16, which a Cast makes float32 again when the file is loaded.
+
+    Half the size, and each engine computes in what it computes best. The constants keep torch's names.
+    """
+    onnx = needed("onnx", "writing weights as float16")
+    model = onnx.load(path)
+    graph = model.graph
+    casts = []
+    for constant in graph.initializer:
+        if constant.data_type != onnx.TensorProto.FLOAT or not constant.name.startswith(HELD):
+            continue  # a constant of the exporter's own, such as the bounds of a clip
+        name, values = constant.name.removeprefix(HELD), onnx.numpy_helper.to_array(constant)
+        if np.abs(values).max(initial=0) > np.finfo(np.float16).max:
+            raise ModelError(f"{name} holds numbers beyond those of float16")
+        whole = f"{name}{WHOLE}"
+        for node in graph.node:
+            node.input[:] = [whole if each == constant.name else each for each in node.input]
+        constant.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), name))
+        casts.append(onnx.helper.make_node("Cast", [name], [whole], to=onnx.TensorProto.FLOAT))
+    for at, cast in enumerate(casts):
+        graph.node.insert(at, cast)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
+HELD = "network."
+"""What `through` sets before the names of weights."""
+WHOLE = ".float32"
+
+
+def _constants(torch: Any, path: Path) -> dict[str, Any]:
+    """The float16 constants of an ONNX file, as float32."""
+    onnx = needed("onnx", f"reading {path.name}")
+    graph = onnx.load(path).graph
+    arrays = {each.name: onnx.numpy_helper.to_array(each) for each in graph.initializer}
+    return {name: torch.from_numpy(a.astype(np.float32)) for name, a in arrays.items() if a.dtype == np.float16}
+
+
 def _described(
     architecture: str, network: Any, size: tuple[int, int] | None, how: dict[str, Any]
 ) -> tuple[Input, int | None, Text | None]:
@@ -200,6 +256,8 @@ def _described(
     elif family == "open_clip":
         known = architectures.clip_input(network)
         text = Text(length=architectures.clip_config(architecture, name)["text_cfg"].get("context_length", 77), pad=0)
+    elif family == "imagier":
+        known = architectures.encoder_input(size)
     else:
         own, _, scale = networks.describe(architecture)
         if how or size:
@@ -221,8 +279,8 @@ def _example(torch: Any, role: str, spec: Input, text: Text | None) -> Any:
 
 def _onnx(
     torch: Any, architecture: str, network: Any, port: Port, example: Any, path: Path, *, any_size: bool
-) -> tuple[Any, ...]:
-    """Write the network as ONNX; gives the shape of its output, of which only numbers are fixed."""
+) -> list[tuple[Any, ...]]:
+    """Write the network as ONNX; gives the shapes of its outputs, of which only numbers are fixed."""
     needed("onnxscript", f"exporting {architecture}")
     free = {0: torch.export.Dim("n")}
     if any_size:
@@ -234,23 +292,28 @@ def _onnx(
                 (example,),
                 str(path),
                 input_names=[port.takes],
-                output_names=[port.gives],
+                output_names=list(port.gives),
                 dynamic_shapes=(free,),
                 opset_version=OPSET,
                 dynamo=True,
                 external_data=False,
                 verbose=False,
             )
-        return tuple(program.model.graph.outputs[0].shape)
+        return [tuple(output.shape) for output in program.model.graph.outputs]
     except Exception as error:
         why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"{architecture} cannot be exported to ONNX: {why}") from error
 
 
-def _output(port: Port, shape: Sequence[int]) -> Output:
-    forms = {"embedding": "vector", "text_embedding": "vector", "logits": "logits", "image": "image"}
-    width = shape[1] if len(shape) == 2 else None
-    return Output(tensors=(port.gives,), form=forms[port.meaning], width=width)  # type: ignore[arg-type]
+FORMS: Mapping[str, Form] = {
+    "embedding": "vector", "text_embedding": "vector", "logits": "logits", "image": "image",
+    "map8": "maps", "map16": "maps",
+}  # fmt: skip
+
+
+def _output(name: str, shape: Sequence[int]) -> Output:
+    width = None if name == "image" else shape[1]
+    return Output(tensors=(name,), form=FORMS[name], width=width)
 
 
 def _labels(labels: Sequence[str], task: Task, shape: Sequence[int]) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from imagier.images import resize
 from imagier.models.model import Input
 from imagier.types import Image
 
@@ -103,6 +104,10 @@ def _resize(
     image: np.ndarray, size: tuple[int, int], spec: Input, box: tuple[int, int, int, int] | None = None
 ) -> np.ndarray:
     """The image at `size` (width, height); of that the part in `box` alone, where one is given."""
+    if spec.interpolation == "area":
+        x0, y0, x1, y1 = box or (0, 0, *size)
+        made = resize(image, size=size)[y0:y1, x0:x1]
+        return made if made.ndim == 3 else made[:, :, None]
     from PIL import Image as Pillow
 
     resampling = getattr(Pillow.Resampling, spec.interpolation.upper())

@@ -15,6 +15,15 @@ WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 """Suffixes of files that hold weights alone."""
 
 
+BUILTIN = "builtin"
+"""The name of the models that ship in the package, one to a task."""
+
+
+def built_in() -> list[Path]:
+    """Their Model folders, sorted by task."""
+    return sorted(path.parent for path in (Path(__file__).parent / "builtin").glob(f"*/{CARD}"))
+
+
 def where() -> Path:
     """The folder that holds the Model folders of this machine: IMAGIER_MODELS, or the user's data folder."""
     if named := os.environ.get("IMAGIER_MODELS"):
@@ -46,7 +55,12 @@ def find(named: str, task: Task, *, besides: tuple[str, ...] = ()) -> Model:
     Raises ModelError where it is not on this machine, saying how it gets there; SettingError for another task's.
     """
     path = Path(named)
-    if path.suffix.lower() in NETWORKS and path.is_file():
+    if named == BUILTIN:
+        ours = {folder.name: folder for folder in built_in()}
+        if task not in ours:
+            raise ModelError(f"no model that can {task} ships with imagier, only to {', '.join(ours)}: name another")
+        model = read_model(ours[task])
+    elif path.suffix.lower() in NETWORKS and path.is_file():
         from imagier.models.importing import bare
 
         model = bare(path, task=task)
@@ -62,6 +76,8 @@ def get(named: str, *, besides: tuple[str, ...] = ()) -> Model:
     if not named:
         raise ModelError("a model's name is empty: 'imagier models list' shows those there are")
     path = Path(named)
+    if named == BUILTIN:
+        return read_model(built_in()[0])  # the encoder: the only one so far
     if (path / CARD).is_file():
         return read_model(path)
     if (folder_of(named) / CARD).is_file():
@@ -86,7 +102,8 @@ def _missing(named: str, path: Path, besides: tuple[str, ...]) -> str:
     if suffix in NETWORKS + WEIGHTS or len(path.parts) > 1:
         return f"{path.absolute()} is not there"
     here = [folder.name for folder in folders()]
-    return nearest("model", named, [*zoo.ZOO, *here, *besides]) + " timm:NAME, hf:OWNER/REPO and paths work as well."
+    known = [BUILTIN, *zoo.ZOO, *here, *besides]
+    return nearest("model", named, known) + " timm:NAME, hf:OWNER/REPO and paths work as well."
 
 
 def how_to_get(named: str) -> str:

@@ -1,24 +1,31 @@
 """crop: the main object of each image, or every object that a detector finds, becomes an item of its own.
 
 The whole image stays an item too; what is cut out has it as `parent`, and `box` says where it lay in the original file.
+`detector="builtin"` is no detector: it ships with imagier, and finds one object by how it differs from the rest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
 from imagier.algorithms.detections import DECODERS, SUPPRESSING, Detections, How, distinct, main
+from imagier.stages._choice import chosen
 from imagier.stages._pixels import eight_bit
 from imagier.types import Apply, Columns, Image, ModelError, NameOrFile, SettingError, Stage, Step, nearest
 
 if TYPE_CHECKING:
+    from imagier.models.engines import Choice
     from imagier.models.model import Model
     from imagier.models.preprocess import Placed
 
+BUILTIN = "builtin"
+OBJECT = "main object"
+"""What `builtin` calls what it finds."""
 BATCH = 16
 """Images that go through the network at once: regions of one image may be many."""
 LEAST = 2
@@ -27,15 +34,17 @@ OVERLAP = 0.45
 
 Find = Callable[[Sequence[Image]], list[Detections]]
 """8-bit images to what was found in each, in its own pixels."""
+Cut = Callable[[Columns, list[Detections]], Columns]
+"""Rows and what was found in the image of each, to the rows that are cut out of them."""
 
 
 def make(
     *,
-    detector: NameOrFile = "",
+    detector: NameOrFile = BUILTIN,
     keep: Literal["main", "each"] = "main",
     margin: float = 0.05,
     classes: list[str] | None = None,
-    threshold: float = 0.25,
+    threshold: float | None = None,
     overlap: float | None = None,
     fallback: Literal["whole", "none"] = "whole",
     engine: Literal["auto", "openvino", "onnxruntime", "torch"] = "auto",
@@ -43,39 +52,82 @@ def make(
 ) -> Step:
     """An item a region, with `detection`, the class's name, and `detection_score`; both null for a whole image.
 
-    detector: a model's name, or the path of a Model folder; must be given.
-    keep: "main": the image's subject, by score, area and centrality (algorithms/detections.py says how). "each": all
-        there are; a place that two classes claim is one region, named by the better score.
+    detector: "builtin", a model's name, or the path of a Model folder. "builtin" calls what it finds "main object"; its
+        score says how sharply that stands out (algorithms/saliency.py), and compares with no detector's.
     margin: what is added on every side, as a share of the box's own.
-    classes: those that count, by the model's names for them; all unless given. threshold: the least score that counts.
-    overlap: for models whose boxes must be thinned out: IoU above which one falls to a better one of its class; 0.45.
     fallback: where nothing is found, the "whole" image is the region, or there is "none".
-    engine: what runs the network. precision: "auto" is that of the model's file, so float32: where boxes come out of
-        the network in pixels, bfloat16 moved their edges by 1.6 px of 640 in the median, and by up to 6.7.
+    engine: what runs the network. precision: "auto" is that of the model's file for a detector, so float32: where boxes
+        come out of the network in pixels, bfloat16 moved their edges by 1.6 px of 640 in the median, and by up to 6.7.
+        For "builtin" it is bfloat16 where the processor has it.
+
+    For detectors alone:
+    keep: "main": the image's subject, by score, area and centrality (algorithms/detections.py says how); all there is
+        for "builtin". "each": all there are; a place that two classes claim is one region, named by the better score.
+    classes: those that count, by the model's names for them; all unless given.
+    threshold: the least score that counts; 0.25.
+    overlap: for models whose boxes must be thinned out: IoU above which one falls to a better one of its class; 0.45.
     """
-    if not detector:
-        raise SettingError(
-            "crop.detector must be given: a model's name ('imagier models list' shows them) or the path of a "
-            "Model folder, such as --set crop.detector=yolox-nano"
-        )
     _check(margin, threshold, overlap)
+    given = {"keep": None if keep == "main" else keep, "classes": classes, "threshold": threshold, "overlap": overlap}
+    kind = BUILTIN if detector == BUILTIN else "detector"
+    if kind == BUILTIN:
+        _refuse(given)
+    return METHODS[kind](detector, margin, fallback, engine, precision, **chosen(METHODS, kind, given))
+
+
+def _builtin(_: str, margin: float, fallback: str, engine: str, precision: str) -> Step:
     from imagier.models import engines
     from imagier.models.store import find
 
-    model = find(detector, "detect")
+    model = find(BUILTIN, "embed")
+    choice = engines.choose(model, engine, precision)
+
+    def cut(columns: Columns, found: list[Detections]) -> Columns:
+        return _regions(columns, found, (OBJECT,), "main", margin, None, fallback)
+
+    return _step(model, choice, lambda: _standing_out(model, choice), cut)
+
+
+def _detector(
+    detector: str,
+    margin: float,
+    fallback: str,
+    engine: str,
+    precision: str,
+    *,
+    keep: str = "main",
+    classes: list[str] | None = None,
+    threshold: float = 0.25,
+    overlap: float | None = None,
+) -> Step:
+    from imagier.models import engines
+    from imagier.models.store import find
+
+    model = find(detector, "detect", besides=(BUILTIN,))
     how = _how(model, threshold, overlap)
     wanted = _wanted(model, classes)
     if precision == "auto" and model.card.precision == "float32":
         precision = "float32"
     choice = engines.choose(model, engine, precision)
 
+    def cut(columns: Columns, found: list[Detections]) -> Columns:
+        return _regions(columns, found, model.card.labels, keep, margin, wanted, fallback)
+
+    def load() -> Find:
+        return _seeker(model, how, engines.network(model, engine=choice.engine, precision=choice.precision))
+
+    return _step(model, choice, load, cut)
+
+
+METHODS: dict[str, Callable[..., Step]] = {BUILTIN: _builtin, "detector": _detector}
+
+
+def _step(model: Model, choice: Choice, find: Callable[[], Find], cut: Cut) -> Step:
     def load() -> Apply:
-        run = engines.network(model, engine=choice.engine, precision=choice.precision)
-        seek = _seeker(model, how, run)
+        seek = find()
 
         def apply(columns: Columns) -> Columns:
-            found = [each for part in _parts(eight_bit(columns)) for each in seek(part)]
-            return _regions(columns, found, model.card.labels, keep, margin, wanted, fallback)
+            return cut(columns, [each for part in _parts(eight_bit(columns)) for each in seek(part)])
 
         return apply
 
@@ -93,12 +145,23 @@ def make(
 # ---------------------------------------------------------------- settings
 
 
-def _check(margin: float, threshold: float, overlap: float | None) -> None:
+def _check(margin: float, threshold: float | None, overlap: float | None) -> None:
     if not 0 <= margin <= 1:
         raise SettingError(f"crop.margin cannot be {margin}: it takes 0 to 1, a share of the box's sides")
     for name, value in (("threshold", threshold), ("overlap", overlap)):
         if value is not None and not 0 < value <= 1:
             raise SettingError(f"crop.{name} cannot be {value}: it takes a number above 0, at most 1")
+
+
+def _refuse(given: dict[str, Any]) -> None:
+    """Raises SettingError for what only a detector takes."""
+    for name, value in given.items():
+        if value is not None:
+            told = "crop.keep cannot be each" if name == "keep" else f"crop.{name} cannot be given"
+            raise SettingError(
+                f"{told} with the detector {BUILTIN!r}, which finds one object and knows no classes: leave it out, or "
+                "name a detector ('imagier models list' shows them), such as --set crop.detector=yolox-nano"
+            )
 
 
 def _how(model: Model, threshold: float, overlap: float | None) -> How:
@@ -189,6 +252,44 @@ def _seeker(model: Model, how: How, run: Callable[[np.ndarray], dict[str, np.nda
             f"the model {model.card.name} is not what its card says: {told}. Import it again, with --output, --form "
             "or --labels as they are"
         ) from error
+    return seek
+
+
+def _standing_out(model: Model, choice: Choice) -> Find:
+    """The built-in encoder as a function on images: what differs from the rest of an image, one box or none."""
+    from msgspec.structs import replace
+
+    from imagier.algorithms.saliency import main_object, plain
+    from imagier.models import engines
+    from imagier.models.preprocess import prepare
+
+    # Of the whole image: a centre crop would cut objects off, and padding would stand out.
+    spec = replace(model.card.input, fit="squash", resize=None)
+    assert spec.size is not None
+    height, width = spec.size
+    names = [model.output(meaning).tensors[0] for meaning in ("map8", "map16")]
+    run = engines.network(model, engine=choice.engine, precision=choice.precision, wanted=tuple(names))
+
+    def maps(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        given = run(batch)
+        return given[names[0]], given[names[1]]
+
+    colours = np.array(list(product((0, 255), repeat=3)), np.uint8)
+    nothing = plain(*maps(np.broadcast_to(colours[:, None, None], (len(colours), height, width, 3)).copy()))
+
+    def seek(images: Sequence[Image]) -> list[Detections]:
+        batch, placed = prepare(images, spec)
+        found = []
+        for fine, coarse, place, image in zip(*maps(batch), placed, images, strict=True):
+            seen = main_object(fine, coarse, nothing)
+            boxes = [] if seen is None else [seen[0] * [width, height, width, height]]
+            scores = [] if seen is None else [seen[1]]
+            each = Detections(
+                np.array(boxes, np.float32).reshape(-1, 4), np.array(scores, np.float32), np.zeros(len(boxes), np.int64)
+            )
+            found.append(_clipped(each, place, image))
+        return found
+
     return seek
 
 

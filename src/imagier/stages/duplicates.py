@@ -16,16 +16,17 @@ import pyarrow as pa
 from imagier.types import Columns, Fitted, SettingError, Stage, Step
 
 
-def make(*, embedding: str = "embedding", cosine: float = 0.05, hamming: int = 6) -> Step:
+def make(*, embedding: str = "embedding", cosine: float = 0.15, hamming: int = 6) -> Step:
     """`duplicate`: the number of the item's group of near copies, 0 the largest; null for an item without any.
 
     embedding: the column of vectors to compare.
     cosine: the greatest cosine distance of two near copies' vectors, 0 to 2.
     hamming: the most bits of 64 that their perceptual hashes may differ in.
 
-    The defaults suit the classical embedding: recompression, resizing and changes of brightness are found, a crop by
-    more than 2 % a side often is not, nor is a mirror image. Photographs of like objects in one fixed place are as
-    alike as cropped copies: there `cosine` 0.002 tells them apart and still finds lightly recompressed ones.
+    The defaults suit the built-in encoder: recompression, resizing and changes of brightness are found, a crop by more
+    than 2 % a side often is not, nor is a mirror image. For the classical embedding 0.05 is as much. Photographs of like
+    objects in one fixed place are as alike as copies: there `cosine` 0.01 tells them apart, and still finds those that
+    were lightly recompressed or brightened.
     """
     if not 0 <= cosine <= 2:
         raise SettingError(f"duplicates.cosine cannot be {cosine}: it takes 0 (copies alone) to 2")

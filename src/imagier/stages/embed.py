@@ -1,7 +1,8 @@
 """embed: each image becomes a vector, near to those of images like it.
 
-`encoder="classical"` needs no weights: colour, gradient and texture statistics (docs/classical.md). Any model whose
-task is to embed serves as well, by its name or path (docs/models.md), and any network file with one image input.
+`encoder="builtin"` ships with imagier (docs/encoder.md); "classical" is no network: colour, gradient and texture
+statistics (docs/classical.md). Any model whose task is to embed serves as well, by its name or path (docs/models.md),
+and any network file with one image input.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ Storage = Literal["float32", "float16"]
 
 def make(
     *,
-    encoder: NameOrFile = CLASSICAL,
+    encoder: NameOrFile = "builtin",
     tone: Tone = "auto",
     storage: Storage = "float32",
     normalise: bool | None = None,
@@ -40,7 +41,7 @@ def make(
 ) -> Step:
     """`embedding`: a vector per image.
 
-    encoder: "classical", a model's name, or the path of a Model folder or of an .onnx or .tflite file.
+    encoder: "builtin", "classical", a model's name, or the path of a Model folder or of an .onnx or .tflite file.
     tone: how images deeper than 8 bits come to 8. "auto": by the item's own recorded `black` and `white`, so that
         faint structure shows; "full": by the whole range of the depth, so that brightness compares between images.
     storage: the numbers that are kept; float16 takes half the room.
@@ -126,7 +127,7 @@ def _by_network(model: Model, tone: Tone, storage: Storage, normalise: bool, eng
     assert output.width is not None
 
     def load() -> Apply:
-        run = engines.network(model, engine=choice.engine, precision=choice.precision)
+        run = engines.network(model, engine=choice.engine, precision=choice.precision, wanted=output.tensors)
 
         def apply(columns: Columns) -> Columns:
             batch, _ = prepare(eight_bit(columns, tone), spec)

@@ -29,9 +29,9 @@ TASKS = "--task embed, upscale, detect, segment or classify"
 
 
 def listing() -> list[dict[str, Any]]:
-    """Every model of the zoo and every other that is here: name, task, here, precision, licence, pinned."""
+    """What ships, the zoo's models, and all others that are here: name, task, here, precision, licence, pinned."""
     here = {folder: folder.name for folder in store.folders()}
-    rows = []
+    rows = [_row(store.BUILTIN, folder, None) | {"pinned": "ships with imagier"} for folder in store.built_in()]
     for entry in zoo.ZOO.values():
         folder = store.folder_of(entry.name)
         rows.append(_row(entry.name, folder if here.pop(folder, None) else None, entry))
@@ -138,6 +138,8 @@ def _name(named: str) -> str:
     """A name that can be a folder's. Raises SettingError."""
     if not re.fullmatch(r"[A-Za-z0-9][\w.:/+-]*", named) or ".." in named:
         raise SettingError(f"{named!r} cannot be a model's name: letters, digits, and . - _ + inside it")
+    if named == store.BUILTIN:
+        raise SettingError(f"{named!r} is the name of what ships with imagier: choose another")
     return named
 
 
