@@ -24,9 +24,9 @@ def make(*, embedding: str = "embedding", cosine: float = 0.15, hamming: int = 6
     hamming: the most bits of 64 that their perceptual hashes may differ in.
 
     The defaults suit the built-in encoder: recompression, resizing and changes of brightness are found, a crop by more
-    than 2 % a side often is not, nor is a mirror image. For the classical embedding 0.05 is as much. Photographs of like
-    objects in one fixed place are as alike as copies: there `cosine` 0.01 tells them apart, and still finds those that
-    were lightly recompressed or brightened.
+    than 2 % a side often is not, nor is a mirror image. For the classical embedding 0.05 is as much. Photographs of
+    like objects in one fixed place are as alike as copies: there `cosine` 0.01 tells them apart, and still finds those
+    that were lightly recompressed or brightened.
     """
     if not 0 <= cosine <= 2:
         raise SettingError(f"duplicates.cosine cannot be {cosine}: it takes 0 (copies alone) to 2")
