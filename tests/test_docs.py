@@ -20,7 +20,9 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "page", [ROOT / "docs" / "guide.md", ROOT / "docs" / "models.md", ROOT / "README.md"], ids=lambda page: page.name
+    "page",
+    [ROOT / "docs" / "guide.md", ROOT / "docs" / "models.md", ROOT / "docs" / "encoder.md", ROOT / "README.md"],
+    ids=lambda page: page.name,
 )
 def test_a_page_runs_from_top_to_bottom(page, tmp_path):
     assert blocks(page)
