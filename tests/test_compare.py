@@ -27,7 +27,7 @@ from imagier.workflows.compare import compare, refresh, save, write
 from imagier.workflows.run import run
 
 STEPS = [
-    {"embed": {}},
+    {"embed": {"encoder": "classical"}},
     {"reduce": {"method": "pca", "components": 8}, "as": "pca"},
     {"cluster": {"method": "dbscan", "on": "pca_components", "min_samples": 3}, "as": "dbscan"},
     {"cluster": {"k": 3}, "as": "kmeans"},

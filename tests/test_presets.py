@@ -30,17 +30,19 @@ NAMES = presets.names()
 EVERY = pytest.mark.parametrize("name", NAMES)
 ENCODER = ("timm/any", "embed")
 MODEL_SETTINGS = {("embed", "encoder"): "embed", ("upscale", "model"): "upscale", ("crop", "detector"): "detect"}
+HERE = (None, "lanczos", "classical", "builtin")
+"""What needs no model to be brought."""
 KINDS = {"red": 0, "green": 1, "blue": 2}
 FACTOR = 3
 
 
 def models_of(pipeline: Pipeline) -> dict[str, str]:
-    """Model -> task, of every step that names one."""
+    """Model -> task, of every step that names one that is to be brought."""
     return {
         value: task
         for step in pipeline.steps
         for (stage, setting), task in MODEL_SETTINGS.items()
-        if step.stage == stage and (value := step.settings.get(setting)) not in (None, "lanczos", "classical")
+        if step.stage == stage and (value := step.settings.get(setting)) not in HERE
     }
 
 
