@@ -36,7 +36,7 @@ from imagier.models.preprocess import place
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-STEPS, BATCH, RATE, WARM = 1200, 64, 3e-4, 40
+STEPS, BATCH, RATE, WARM = 500, 64, 3e-4, 40
 KEPT = 0.998
 """Of the moving mean of the weights, which is what ships."""
 EACH = 100
@@ -126,16 +126,22 @@ class Run:
         left = range(self.step, self.options.steps)
 
         def feed() -> None:
-            for step in left:
-                large, small, turned = batch(
-                    self.images, self.options.batch, self.options.seed, step, self.changes, LARGE, SIDE
-                )
-                ready.put((small, turned, self.teacher(large)))
+            try:
+                for step in left:
+                    large, small, turned = batch(
+                        self.images, self.options.batch, self.options.seed, step, self.changes, LARGE, SIDE
+                    )
+                    ready.put((small, turned, self.teacher(large)))
+            except Exception as error:  # noqa: BLE001 - raised again where it is waited for
+                ready.put(error)
 
         threading.Thread(target=feed, daemon=True).start()
         begun, parts = time.perf_counter(), []
         for step in left:
-            parts.append(self.learn(*ready.get()))
+            shown = ready.get()
+            if isinstance(shown, Exception):
+                raise shown
+            parts.append(self.learn(*shown))
             self.step = step + 1
             if self.step % self.options.each == 0 or self.step == self.options.steps:
                 self.leave()
