@@ -179,6 +179,21 @@ def test_what_is_written_in_halves_comes_back(tmp_path):
     assert made.file("network").stat().st_size < 0.52 * whole.file("network").stat().st_size
 
 
+def test_made_whole_for_quantising_it_is_the_same_network(model, tmp_path):
+    import onnx
+
+    from imagier.models.quantise import _made_whole
+
+    network = onnx.load(model.file("network"))
+    _made_whole(onnx, network.graph)
+    assert not [node for node in network.graph.node if node.op_type == "Cast" and node.input[0].endswith(".weight")]
+    onnx.save(network, tmp_path / "whole.onnx")
+    given = np.random.default_rng(0).normal(size=(2, 3, 160, 160)).astype(np.float32)
+    one, other = (engines.load(path, "openvino")(given) for path in (model.file("network"), tmp_path / "whole.onnx"))
+    for name, value in one.items():
+        np.testing.assert_allclose(value, other[name], rtol=1e-4, atol=1e-4)
+
+
 # ---------------------------------------------------------------- the geometry that it takes
 
 

@@ -81,6 +81,7 @@ def rounded(model: Model, batch: np.ndarray, floating: float = 0.0) -> bytes:
     """The network's ONNX file in int8. batch: pixels as `preprocess.prepare` gives them; floating: see FLOATING."""
     nncf, onnx = _packages()
     graph = onnx.load(model.file("network"))
+    _made_whole(onnx, graph.graph)
     for at, node in enumerate(graph.graph.node):
         node.name = node.name or f"{node.op_type}_{at}"
     heavy = [node.name for node in graph.graph.node if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")]
@@ -108,6 +109,17 @@ def rounded(model: Model, batch: np.ndarray, floating: float = 0.0) -> bytes:
         raise ModelError(f"NNCF cannot quantise the network of {model.card.name}: {error}") from error
     content: bytes = made.SerializeToString()
     return content
+
+
+def _made_whole(onnx: Any, graph: Any) -> None:
+    """Constants kept as float16 and cast when loaded, as float32: NNCF looks for weights beside their layer."""
+    constants = {each.name: each for each in graph.initializer}
+    for node in [each for each in graph.node if each.op_type == "Cast" and each.input[0] in constants]:
+        constant = constants[node.input[0]]
+        values = onnx.numpy_helper.to_array(constant)
+        if values.dtype == np.float16:
+            constant.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float32), node.output[0]))
+            graph.node.remove(node)
 
 
 def _settings(nncf: Any, kinds: set[str]) -> dict[str, Any]:
