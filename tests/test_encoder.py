@@ -73,7 +73,7 @@ def test_every_engine_gives_the_same(model, batch):
     for engine in ENGINES:
         if importlib.util.find_spec(engine):
             given[engine] = engines.network(model, engine=engine, precision="float32")(batch)
-    assert len(given) >= 1
+    assert "openvino" in given
     for made in given.values():
         assert {name: value.shape for name, value in made.items()} == {
             "embedding": (5, 512),

@@ -80,6 +80,7 @@ class Run:
 
     def __init__(self, options: argparse.Namespace, images: list[list[bytes]]) -> None:
         self.options, self.images = options, images
+        self.told = {name: getattr(options, name) for name in TOLD}
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.changes = Changes(options.light, options.turned)
         self.teacher = Teacher(options.teacher, os.cpu_count() or 1)
@@ -97,9 +98,8 @@ class Run:
 
     def take_up(self, state: dict) -> None:
         """Go on from a checkpoint."""
-        told = {name: getattr(self.options, name) for name in TOLD}
-        if state["told"] != told:
-            sys.exit(f"{self.checkpoint} was begun with {state['told']}, not {told}: choose another --work")
+        if state["told"] != self.told:
+            sys.exit(f"{self.checkpoint} was begun with {state['told']}, not {self.told}: choose another --work")
         self.student.load_state_dict(state["student"])
         self.kept.load_state_dict(state["kept"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -107,9 +107,8 @@ class Run:
 
     def leave(self) -> None:
         """Write the checkpoint, whole or not at all."""
-        told = {name: getattr(self.options, name) for name in TOLD}
         state = {"student": self.student.state_dict(), "kept": self.kept.state_dict(), "step": self.step}
-        state |= {"optimiser": self.optimiser.state_dict(), "middle": self.middle, "told": told}
+        state |= {"optimiser": self.optimiser.state_dict(), "middle": self.middle, "told": self.told}
         part = self.checkpoint.with_suffix(".part")
         torch.save(state, part)
         part.replace(self.checkpoint)
