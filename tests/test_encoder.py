@@ -77,8 +77,8 @@ def test_every_engine_gives_the_same(model, batch):
     for made in given.values():
         assert {name: value.shape for name, value in made.items()} == {
             "embedding": (5, 512),
-            "map8": (5, 32, 20, 20),
-            "map16": (5, 96, 10, 10),
+            "map8": (5, 32, 22, 22),
+            "map16": (5, 96, 11, 11),
         }
         for name, value in made.items():
             other = given["openvino"][name]
@@ -98,8 +98,9 @@ def test_only_what_is_asked_for_is_given(model, batch, engine):
 
 def test_maps_lie_over_the_image(model):
     """What is bright in one corner shows in that corner of the maps."""
-    dark = np.zeros((1, 160, 160, 3), np.uint8)
-    for corner in ((slice(0, 48), slice(0, 48)), (slice(112, 160), slice(112, 160))):
+    (side, _) = model.card.input.size
+    dark = np.zeros((1, side, side, 3), np.uint8)
+    for corner in ((slice(0, 48), slice(0, 48)), (slice(side - 48, side), slice(side - 48, side))):
         lit = dark.copy()
         lit[0][corner] = np.random.default_rng(0).integers(0, 256, (48, 48, 3))
         run = engines.network(model, precision="float32")
@@ -188,7 +189,7 @@ def test_made_whole_for_quantising_it_is_the_same_network(model, tmp_path):
     _made_whole(onnx, network.graph)
     assert not [node for node in network.graph.node if node.op_type == "Cast" and node.input[0].endswith(".weight")]
     onnx.save(network, tmp_path / "whole.onnx")
-    given = np.random.default_rng(0).normal(size=(2, 3, 160, 160)).astype(np.float32)
+    given = np.random.default_rng(0).normal(size=(2, 3, *model.card.input.size)).astype(np.float32)
     one, other = (engines.load(path, "openvino")(given) for path in (model.file("network"), tmp_path / "whole.onnx"))
     for name, value in one.items():
         np.testing.assert_allclose(value, other[name], rtol=1e-4, atol=1e-4)
@@ -278,7 +279,7 @@ def test_a_training_that_is_killed_goes_on_to_the_same_end(shared, tmp_path):
     told = [json.loads(line)["step"] for line in log.read_text().splitlines()]
     assert told == [*done, *range(done[-1] + 1, 7)]
     first, second = (read_model(tmp_path / name) for name in ("first", "second"))
-    batch = np.random.default_rng(0).integers(0, 256, (2, 160, 160, 3), np.uint8)
+    batch = np.random.default_rng(0).integers(0, 256, (2, *first.card.input.size, 3), np.uint8)
     one, other = (engines.network(each, precision="float32")(batch) for each in (first, second))
     for name, value in one.items():
         np.testing.assert_allclose(value, other[name], rtol=1e-3, atol=1e-3 * np.abs(value).max())

@@ -56,7 +56,7 @@ def truth(batch: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("batch", ["n", 1, 4])
-@pytest.mark.parametrize("n", [1, 3, 4, 6])
+@pytest.mark.parametrize("n", [1, 3, 4, 6, 19])
 def test_any_number_of_images_gives_the_exact_numbers(tmp_path, engine, batch, n):
     run = engines.load(network(tmp_path / "n.onnx", batch=batch), engine)
     images = batch_of(n)

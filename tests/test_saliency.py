@@ -11,7 +11,7 @@ from test_crop import iou, raccoons
 from imagier.algorithms.saliency import Plain, main_object, plain
 from imagier.stages.crop import make
 
-FINE, COARSE = (32, 20, 20), (96, 10, 10)
+FINE, COARSE = (32, 22, 22), (96, 11, 11)
 NOTHING = Plain(np.zeros(FINE), np.zeros(COARSE), 0.0)
 
 
@@ -21,7 +21,7 @@ def maps(box, seed=0, noise=0.3):
     x0, y0, x1, y1 = box
     inside = np.zeros(FINE[1:])
     inside[y0:y1, x0:x1] = 1
-    halved = inside.reshape(10, 2, 10, 2).mean((1, 3))
+    halved = inside.reshape(11, 2, 11, 2).mean((1, 3))
     made = []
     for shape, share in ((FINE, inside), (COARSE, halved)):
         ground, thing = rng.normal(0, 1, (2, shape[0], 1, 1))
@@ -33,10 +33,10 @@ def boxes(least=5, most=14):
     side = st.integers(least, most)
     return st.tuples(side, side, st.floats(0, 1), st.floats(0, 1)).map(
         lambda drawn: (
-            round(drawn[2] * (20 - drawn[0])),
-            round(drawn[3] * (20 - drawn[1])),
-            round(drawn[2] * (20 - drawn[0])) + drawn[0],
-            round(drawn[3] * (20 - drawn[1])) + drawn[1],
+            round(drawn[2] * (22 - drawn[0])),
+            round(drawn[3] * (22 - drawn[1])),
+            round(drawn[2] * (22 - drawn[0])) + drawn[0],
+            round(drawn[3] * (22 - drawn[1])) + drawn[1],
         )
     )
 
@@ -46,7 +46,7 @@ def boxes(least=5, most=14):
 def test_an_object_is_found_wherever_it_lies(box, seed):
     found = main_object(*maps(box, seed), NOTHING)
     assert found is not None
-    assert iou(found[0], np.divide(box, 20)) > 0.55
+    assert iou(found[0], np.divide(box, 22)) > 0.55
     assert 0.5 < found[1] <= 1
 
 
@@ -98,7 +98,7 @@ def test_of_two_objects_one_is_found():
     both = [np.where(np.arange(m.shape[2]) < m.shape[2] // 2 + 1, m, o) for m, o in zip(one, other, strict=True)]
     found = main_object(both[0], both[1], NOTHING)
     assert found is not None
-    assert max(iou(found[0], np.divide(box, 20)) for box in ((2, 3, 9, 10), (13, 12, 19, 18))) > 0.5
+    assert max(iou(found[0], np.divide(box, 22)) for box in ((2, 3, 9, 10), (13, 12, 19, 18))) > 0.5
 
 
 @pytest.mark.parametrize("value", [0.0, 3.0, -1e6, np.nan])
@@ -111,7 +111,7 @@ def test_in_flat_maps_nothing_is_found(value):
 
 def test_what_varies_no_more_than_plain_images_do_is_nothing():
     rng = np.random.default_rng(0)
-    rim = np.pad(np.zeros((8, 8)), 1, constant_values=1.0)
+    rim = np.pad(np.zeros((9, 9)), 1, constant_values=1.0)
     coarse = 5 * rim + rng.normal(0, 1, (8, COARSE[0], 1, 1)) * rim
     fine = rng.normal(0, 1, (8, *FINE))
     nothing = plain(fine, coarse)

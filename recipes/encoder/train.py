@@ -4,7 +4,7 @@
         --teacher ../shared/weights/mobilenet_v2_1.0_224_quant.tflite --into src/imagier/models/builtin/embed
     ... --probe ../shared/data        also says every 300 steps what benchmarks/encoders.py would
 
-The student begins as the teacher, in real numbers, and learns to give at 160 pixels what the teacher gives at 224: its
+The student begins as the teacher, in real numbers, and learns to give at 176 pixels what the teacher gives at 224: its
 features, how they lie to one another (Park et al. 2019), its classes (Hinton et al. 2015) and its inner maps; and to
 give it whatever the light, and turned. Then what it gives on the pack is centred, whitened by a quarter and cut to 512
 numbers. Stopped at any time, the same command goes on from the last checkpoint. Runs on a GPU where torch sees one.
@@ -36,7 +36,7 @@ from imagier.models.preprocess import place
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-STEPS, BATCH, RATE, WARM = 500, 64, 3e-4, 40
+STEPS, BATCH, RATE, WARM = 1600, 64, 3e-4, 40
 KEPT = 0.998
 """Of the moving mean of the weights, which is what ships."""
 EACH = 100
@@ -224,7 +224,7 @@ def fit_head(network: Encoder, images: list[list[bytes]], seed: int, device: str
 
 
 def seen(image: np.ndarray) -> np.ndarray:
-    """An image as `embed` shows it to the network: (160, 160, 3) uint8."""
+    """An image as `embed` shows it to the network: (SIDE, SIDE, 3) uint8."""
     return place(image, Input(size=(SIDE, SIDE), interpolation="area"))[0]
 
 

@@ -347,13 +347,24 @@ class Hand:
 # ---------------------------------------------------------------- many workers
 
 
+def _chunks(works: Sequence[Work], threads: int) -> Iterator[Sequence[Work]]:
+    """Halved twice towards the end, so that all threads end at about the same time."""
+    at = 0
+    while at < len(works):
+        size = CHUNK
+        while size > CHUNK // 4 and len(works) - at < 2 * threads * size:
+            size //= 2
+        yield works[at : at + size]
+        at += size
+
+
 def map_files(works: Sequence[Work], worker: Worker, hand: Hand, *, threads: int) -> Generator[list[Done], None, None]:
     """Put files through the worker's pass, several chunks at a time, and give their outcomes as they come.
 
     What is not yet taken in hand when the caller leaves off stays undone. Memory holds 2 × threads chunks of results,
     and a worker's BUDGET of pixels for each thread.
     """
-    chunks = iter([works[at : at + CHUNK] for at in range(0, len(works), CHUNK)])
+    chunks = _chunks(works, threads)
     if works:
         worker.joined.load()
     slots = list(range(threads))

@@ -12,12 +12,12 @@ disk by numba: a machine compiles it once.
 
 from __future__ import annotations
 
-import functools
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from imagier.algorithms._compiled import machine_code
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -27,8 +27,6 @@ FLOOR = 1e-3
 
 SIDE = 10.0
 """The side of the box that the layout starts in: the step sizes are made for it."""
-
-_compiling = threading.Lock()
 
 
 def fuzzy_graph(index: np.ndarray, distances: np.ndarray) -> csr_matrix:
@@ -102,23 +100,8 @@ def layout(graph: csr_matrix, start: np.ndarray, *, min_distance: float, epochs:
 
 
 def compiled_descent() -> Callable[..., Any]:
-    """The layout's loop as machine code. Compiled once a machine and kept on disk; safe to call from any thread."""
-    with _compiling:
-        return _compiled_descent()
-
-
-@functools.cache
-def _compiled_descent() -> Callable[..., Any]:
-    import numba
-
-    types = "void(f4[:,::1], i4[::1], i4[::1], f8[::1], f4, f4, i8, u8)"
-    try:
-        return numba.njit(types, cache=True, fastmath=True, nogil=True)(_descent)
-    except RuntimeError as error:
-        if "cannot cache" not in str(error):
-            raise
-        # Neither the package's folder nor the user's can be written: compiled for this process alone.
-        return numba.njit(types, fastmath=True, nogil=True)(_descent)
+    """The layout's loop as machine code."""
+    return machine_code(_descent, "void(f4[:,::1], i4[::1], i4[::1], f8[::1], f4, f4, i8, u8)", fastmath=True)
 
 
 def _descent(places, heads, tails, periods, a, b, epochs, seed):  # type: ignore[no-untyped-def]

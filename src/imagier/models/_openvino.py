@@ -20,6 +20,9 @@ from imagier.models import _tflite
 from imagier.models._running import Job, Ports, Run, asked_for, fits, in_parts, only, whole
 from imagier.types import SettingError
 
+MOST = 8
+"""Images at a time and thread: no slower than 16, and half the memory that each thread must first be given."""
+
 
 def package() -> Any:
     """The package openvino, without the one that tells its maker of every import of it, over the network."""
@@ -89,7 +92,7 @@ def load(job: Job) -> Run:
         result = local.request.infer({0: np.ascontiguousarray(batch, dtype)})
         return [np.array(result[at], np.float32) for at in range(len(names))]
 
-    return in_parts(infer, names, fixed)
+    return in_parts(infer, names, fixed, MOST)
 
 
 def _config(job: Job) -> dict[str, Any]:

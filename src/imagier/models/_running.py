@@ -47,16 +47,22 @@ class Job:
     """The outputs that are asked for, by tensor name: others are not computed, or not handed over. Empty: all."""
 
 
-def in_parts(infer: Callable[[np.ndarray], list[np.ndarray]], names: list[str], fixed: int | None) -> Run:
-    """`infer` for any number of images, also where the file was exported for a fixed number of them."""
+def in_parts(
+    infer: Callable[[np.ndarray], list[np.ndarray]], names: list[str], fixed: int | None, most: int | None = None
+) -> Run:
+    """`infer` for any number of images, also where the file was exported for a `fixed` number of them.
+
+    most: of images at a time, where fewer serve better.
+    """
+    size = fixed or most
 
     def run(batch: np.ndarray) -> dict[str, np.ndarray]:
-        if fixed is None:
-            return dict(zip(names, infer(batch), strict=True))
         n = len(batch)
-        short = -n % fixed  # the last part is filled up with its own images, and cut again below
+        if size is None or (n <= size and fixed is None):
+            return dict(zip(names, infer(batch), strict=True))
+        short = -n % size if fixed else 0  # the last part is filled up with its own images, and cut again below
         batch = np.concatenate([batch, np.repeat(batch[-1:], short, axis=0)]) if short else batch
-        parts = [infer(batch[at : at + fixed]) for at in range(0, len(batch), fixed)]
+        parts = [infer(batch[at : at + size]) for at in range(0, len(batch), size)]
         return {name: np.concatenate([part[at] for part in parts])[:n] for at, name in enumerate(names)}
 
     return run

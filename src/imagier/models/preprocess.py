@@ -1,8 +1,8 @@
 """The geometry before a network: 8-bit images of any size to a batch of the size that a card asks for, and back.
 
-Resizing is Pillow's, because the transforms that networks were trained with are built on it: a test holds this to
-timm's and open_clip's own, pixel by pixel. It leaves Python's lock, so that threads serve. Mean, std, channel order and
-layout are the engine's: it does them in the network's own graph.
+Resizing is as Pillow does it, because the transforms that networks were trained with are built on it: a test holds this
+to timm's and open_clip's own, pixel by pixel. It leaves Python's lock, so that threads serve. Mean, std, channel order
+and layout are the engine's: it does them in the network's own graph.
 """
 
 from __future__ import annotations
@@ -12,12 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from imagier.algorithms.resampling import resample
 from imagier.images import resize
 from imagier.models.model import Input
 from imagier.types import Image
-
-STRIP = 8
-"""Above so many times the crop's area, only the part that is kept is resized: a strip of 10 x 10,000 pixels."""
 
 
 @dataclass(frozen=True)
@@ -108,17 +106,4 @@ def _resize(
         x0, y0, x1, y1 = box or (0, 0, *size)
         made = resize(image, size=size)[y0:y1, x0:x1]
         return made if made.ndim == 3 else made[:, :, None]
-    from PIL import Image as Pillow
-
-    resampling = getattr(Pillow.Resampling, spec.interpolation.upper())
-    h, w = image.shape[:2]
-    picture = Pillow.fromarray(image if image.shape[2] == 3 else image[:, :, 0])
-    if box is not None and size[0] * size[1] > STRIP * (box[2] - box[0]) * (box[3] - box[1]):
-        # The same but for the rounding of `box` to float32: up to 2 of 255 was seen.
-        source = (box[0] * w / size[0], box[1] * h / size[1], box[2] * w / size[0], box[3] * h / size[1])
-        picture = picture.resize((box[2] - box[0], box[3] - box[1]), resampling, box=source)
-    else:
-        picture = picture if (w, h) == size else picture.resize(size, resampling)
-        picture = picture if box is None else picture.crop(box)
-    pixels = np.asarray(picture)
-    return pixels if pixels.ndim == 3 else pixels[:, :, None]
+    return resample(image, size, spec.interpolation, box)

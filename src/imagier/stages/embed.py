@@ -128,6 +128,7 @@ def _by_network(model: Model, tone: Tone, storage: Storage, normalise: bool, eng
 
     def load() -> Apply:
         run = engines.network(model, engine=choice.engine, precision=choice.precision, wanted=output.tensors)
+        prepare([np.zeros((8, 8, 3), np.uint8)], spec)  # what it compiles is compiled here, and not by every worker
 
         def apply(columns: Columns) -> Columns:
             batch, _ = prepare(eight_bit(columns, tone), spec)

@@ -1,4 +1,4 @@
-"""imagier's own encoder: MobileNetV2 (Sandler et al. 2018) for images of 160 pixels, with an embedding and two maps.
+"""imagier's own encoder: MobileNetV2 (Sandler et al. 2018) for images of 176 pixels, with an embedding and two maps.
 
 Convolutions hold what their batch norms were, and pad as TensorFlow does: an even side loses its half pixel on the
 left and above. So the weights of TensorFlow's own MobileNetV2 fit, which recipes/encoder begins with.
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-SIDE = 160
+SIDE = 176
 WIDTH = 512
 """Numbers of the embedding."""
 BLOCKS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
@@ -23,9 +23,9 @@ INNER = 0.5
 
 
 class Encoder(nn.Module):
-    """RGB on [-1, 1], (n, 3, 160, 160), to an embedding (n, 512) and the maps (n, 32, 20, 20) and (n, 96, 10, 10).
+    """RGB on [-1, 1], (n, 3, 176, 176), to an embedding (n, 512) and the maps (n, 32, 22, 22) and (n, 96, 11, 11).
 
-    The embedding is no longer than it comes: who wants length 1 divides. Any side that is a multiple of 32 does.
+    The embedding is no longer than it comes: who wants length 1 divides. Any side that is a multiple of 16 does.
     """
 
     def __init__(self, width: int = WIDTH) -> None:
