@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,7 +22,8 @@ BITS = 22
 
 def bilinear(x: np.ndarray) -> np.ndarray:
     """The triangle."""
-    return np.maximum(1 - np.abs(x), 0)
+    near: np.ndarray = np.maximum(1 - np.abs(x), 0)
+    return near
 
 
 def bicubic(x: np.ndarray) -> np.ndarray:
@@ -40,7 +41,8 @@ FILTERS = {"bilinear": (bilinear, 1.0), "bicubic": (bicubic, 2.0), "lanczos": (l
 """Name -> its weights by distance, and how far it reaches, in pixels of the smaller grid."""
 
 
-class Weights(NamedTuple):
+@dataclass(frozen=True)
+class Weights:
     """Of each pixel made: the first that it is made of, how many, their weights * 2^22. int32 (m,), (m,), (m, k)."""
 
     first: np.ndarray
