@@ -371,10 +371,12 @@ def map_files(works: Sequence[Work], worker: Worker, hand: Hand, *, threads: int
 
     def task(chunk: Sequence[Work]) -> list[Done]:
         slot = slots.pop()
-        hand.take(slot, chunk)
-        done = worker.process(chunk)
-        hand.release(slot)
-        slots.append(slot)
+        try:
+            hand.take(slot, chunk)
+            done = worker.process(chunk)
+            hand.release(slot)
+        finally:
+            slots.append(slot)
         return done
 
     pool = ThreadPoolExecutor(threads, thread_name_prefix="pass")

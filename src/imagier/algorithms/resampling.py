@@ -117,7 +117,7 @@ def _turned(image: np.ndarray) -> np.ndarray:
 
 
 def ready() -> Callable[..., None]:
-    """The loop, compiled: half a second the first time in a process, some seconds the first time on a machine."""
+    """The loop, compiled: a second the first time in a process, two the first time on a machine."""
     return machine_code(_weigh, "void(u1[:,::1], i4[::1], i4[::1], i4[:,::1], u1[:,::1])")
 
 
@@ -125,7 +125,7 @@ def _weigh(lines, first, count, values, made):  # type: ignore[no-untyped-def]
     """Each line of `made` (m, n) as the weighted sum of `count` lines of `lines` from `first` on; in place."""
     total = np.empty(lines.shape[1], np.int32)
     for at in range(made.shape[0]):
-        total[:] = 1 << 21  # a half, to round by
+        total[:] = 1 << (BITS - 1)  # a half, to round by
         for k in range(count[at]):
             weight = values[at, k]
             line = lines[first[at] + k]
@@ -133,4 +133,4 @@ def _weigh(lines, first, count, values, made):  # type: ignore[no-untyped-def]
                 total[x] += np.int32(line[x]) * weight
         into = made[at]
         for x in range(total.shape[0]):
-            into[x] = min(max(total[x] >> 22, 0), 255)
+            into[x] = min(max(total[x] >> BITS, 0), 255)
