@@ -39,7 +39,7 @@ def test_every_part_is_pillows(given, size, how, channels, hard, seed, data):
 
 @pytest.mark.parametrize("how", list(FILTERS))
 @pytest.mark.parametrize(("given", "size"), [((6000, 12), (224, 22400)), ((12, 6000), (22400, 224))])
-def test_a_strip_asks_for_no_more_than_its_part(how, given, size):
+def test_the_middle_of_a_strip_is_pillows(how, given, size):
     """The whole would be 5 million pixels."""
     image = np.random.default_rng(0).integers(0, 256, (*given[::-1], 3), np.uint8)
     middle = tuple((side - 224) // 2 for side in size)

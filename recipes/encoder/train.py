@@ -41,7 +41,7 @@ KEPT = 0.998
 """Of the moving mean of the weights, which is what ships."""
 EACH = 100
 TOLD = ("seed", "steps", "batch", "light", "turned")
-"""Options that a checkpoint must have been begun with."""
+"""Options that a checkpoint must have been begun with, beside the side of what the student sees."""
 PROBED = 300
 WHITENED = 0.25
 """How far directions are made equally long: 0 as they are, 1 all the way."""
@@ -80,7 +80,7 @@ class Run:
 
     def __init__(self, options: argparse.Namespace, images: list[list[bytes]]) -> None:
         self.options, self.images = options, images
-        self.told = {name: getattr(options, name) for name in TOLD}
+        self.told = {name: getattr(options, name) for name in TOLD} | {"side": SIDE}
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.changes = Changes(options.light, options.turned)
         self.teacher = Teacher(options.teacher, os.cpu_count() or 1)

@@ -61,6 +61,9 @@ class AFile:
     """Marks a setting that may be the path of a file or of a Model folder."""
 
 
+BUILTIN = "builtin"
+"""The name of the models that ship in the package, one to a task."""
+
 NameOrFile = Annotated[str, AFile]
 """A name, or the path of a file or Model folder. A path is kept absolute, so that the collection can be brought up to
 date from anywhere; in keys the content stands for it (`Step.weights`), so that it can be moved."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from imagier.models import zoo
 from imagier.models.model import CARD, Model, Task, read_model
-from imagier.types import ModelError, SettingError, nearest
+from imagier.types import BUILTIN, ModelError, SettingError, nearest
 
 NETWORKS = (".onnx", ".tflite")
 """Suffixes of files that are networks by themselves."""
@@ -15,13 +15,9 @@ WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 """Suffixes of files that hold weights alone."""
 
 
-BUILTIN = "builtin"
-"""The name of the models that ship in the package, one to a task."""
-
-
 def built_in() -> list[Path]:
-    """Their Model folders, sorted by task."""
-    return sorted(path.parent for path in (Path(__file__).parent / "builtin").glob(f"*/{CARD}"))
+    """The Model folders of those that ship, sorted by task."""
+    return sorted(path.parent for path in (Path(__file__).parent / BUILTIN).glob(f"*/{CARD}"))
 
 
 def where() -> Path:

@@ -14,23 +14,22 @@ import numpy as np
 import pyarrow as pa
 
 from imagier.algorithms.detections import DECODERS, SUPPRESSING, Detections, How, distinct, main
-from imagier.stages._choice import chosen
 from imagier.stages._pixels import eight_bit
-from imagier.types import Apply, Columns, Image, ModelError, NameOrFile, SettingError, Stage, Step, nearest
+from imagier.types import BUILTIN, Apply, Columns, Image, ModelError, NameOrFile, SettingError, Stage, Step, nearest
 
 if TYPE_CHECKING:
     from imagier.models.engines import Choice
     from imagier.models.model import Model
     from imagier.models.preprocess import Placed
 
-BUILTIN = "builtin"
 OBJECT = "main object"
 """What `builtin` calls what it finds."""
 BATCH = 16
 """Images that go through the network at once: regions of one image may be many."""
 LEAST = 2
 """Pixels, of the original and of the image in hand: a box with a shorter side is dropped."""
-OVERLAP = 0.45
+THRESHOLD, OVERLAP = 0.25, 0.45
+"""Of `make`, where it is not told otherwise."""
 
 Find = Callable[[Sequence[Image]], list[Detections]]
 """8-bit images to what was found in each, in its own pixels."""
@@ -68,14 +67,14 @@ def make(
     overlap: for models whose boxes must be thinned out: IoU above which one falls to a better one of its class; 0.45.
     """
     _check(margin, threshold, overlap)
-    given = {"keep": None if keep == "main" else keep, "classes": classes, "threshold": threshold, "overlap": overlap}
-    kind = BUILTIN if detector == BUILTIN else "detector"
-    if kind == BUILTIN:
-        _refuse(given)
-    return METHODS[kind](detector, margin, fallback, engine, precision, **chosen(METHODS, kind, given))
+    if detector != BUILTIN:
+        least = THRESHOLD if threshold is None else threshold
+        return _detector(detector, keep, margin, classes, least, overlap, fallback, engine, precision)
+    _refuse({"keep": None if keep == "main" else keep, "classes": classes, "threshold": threshold, "overlap": overlap})
+    return _builtin(margin, fallback, engine, precision)
 
 
-def _builtin(_: str, margin: float, fallback: str, engine: str, precision: str) -> Step:
+def _builtin(margin: float, fallback: str, engine: str, precision: str) -> Step:
     from imagier.models import engines
     from imagier.models.store import find
 
@@ -90,15 +89,14 @@ def _builtin(_: str, margin: float, fallback: str, engine: str, precision: str) 
 
 def _detector(
     detector: str,
+    keep: str,
     margin: float,
+    classes: list[str] | None,
+    threshold: float,
+    overlap: float | None,
     fallback: str,
     engine: str,
     precision: str,
-    *,
-    keep: str = "main",
-    classes: list[str] | None = None,
-    threshold: float = 0.25,
-    overlap: float | None = None,
 ) -> Step:
     from imagier.models import engines
     from imagier.models.store import find
@@ -117,9 +115,6 @@ def _detector(
         return _seeker(model, how, engines.network(model, engine=choice.engine, precision=choice.precision))
 
     return _step(model, choice, load, cut)
-
-
-METHODS: dict[str, Callable[..., Step]] = {BUILTIN: _builtin, "detector": _detector}
 
 
 def _step(model: Model, choice: Choice, find: Callable[[], Find], cut: Cut) -> Step:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from imagier.stages._choice import chosen
 from imagier.stages._pixels import Tone, eight_bit
-from imagier.types import Apply, Columns, NameOrFile, SettingError, Stage, Step
+from imagier.types import BUILTIN, Apply, Columns, NameOrFile, SettingError, Stage, Step
 
 if TYPE_CHECKING:
     from imagier.models.model import Model
@@ -28,7 +28,7 @@ Storage = Literal["float32", "float16"]
 
 def make(
     *,
-    encoder: NameOrFile = "builtin",
+    encoder: NameOrFile = BUILTIN,
     tone: Tone = "auto",
     storage: Storage = "float32",
     normalise: bool | None = None,

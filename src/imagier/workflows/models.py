@@ -21,7 +21,7 @@ from imagier.models import hub, store, zoo
 from imagier.models.model import CARD, Model, Role, Task, read_model, write_model
 from imagier.models.zoo import Entry
 from imagier.sources import scan
-from imagier.types import Image, ImageError, ModelError, SettingError
+from imagier.types import BUILTIN, Image, ImageError, ModelError, SettingError
 from imagier.workflows import _stated
 
 Tell = Callable[[str], None]
@@ -31,7 +31,7 @@ TASKS = "--task embed, upscale, detect, segment or classify"
 def listing() -> list[dict[str, Any]]:
     """What ships, the zoo's models, and all others that are here: name, task, here, precision, licence, pinned."""
     here = {folder: folder.name for folder in store.folders()}
-    rows = [_row(store.BUILTIN, folder, None) | {"pinned": "ships with imagier"} for folder in store.built_in()]
+    rows = [_row(BUILTIN, folder, None) | {"pinned": "ships with imagier"} for folder in store.built_in()]
     for entry in zoo.ZOO.values():
         folder = store.folder_of(entry.name)
         rows.append(_row(entry.name, folder if here.pop(folder, None) else None, entry))
@@ -138,7 +138,7 @@ def _name(named: str) -> str:
     """A name that can be a folder's. Raises SettingError."""
     if not re.fullmatch(r"[A-Za-z0-9][\w.:/+-]*", named) or ".." in named:
         raise SettingError(f"{named!r} cannot be a model's name: letters, digits, and . - _ + inside it")
-    if named == store.BUILTIN:
+    if named == BUILTIN:
         raise SettingError(f"{named!r} is the name of what ships with imagier: choose another")
     return named
 
