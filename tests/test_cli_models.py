@@ -85,7 +85,14 @@ def test_a_damaged_model_does_not_hide_the_others(tiny):
 def test_show_tells_all_that_was_read_of_a_model(name):
     entry = zoo.ZOO[name]
     said = run("show", name).stdout
-    for each in (entry.licence, entry.cite, entry.repo, entry.architecture, "here: no", store.import_command(name)):
+    for each in (
+        entry.licence,
+        entry.cite,
+        entry.repo,
+        entry.architecture,
+        "here: no",
+        store.import_command(zoo.ZOO[name]),
+    ):
         assert each in said
     assert f"revision: {entry.revision or 'unpinned'}" in said
     told = json.loads(run("show", name, "--json").stdout)
@@ -138,7 +145,7 @@ def test_offline_pull_names_the_file_and_the_command():
         result = run(*words)
         assert result.exit_code == 1
         assert "bring model.safetensors" in result.stderr
-        assert store.import_command("vgg16") in result.stderr
+        assert store.import_command(zoo.ZOO["vgg16"]) in result.stderr
 
 
 def test_a_pull_from_end_to_end(tiny, tmp_path, monkeypatch):

@@ -13,9 +13,12 @@ from drawn import plain, save, save_pages
 from nets import WEIGHTS, network
 from onnx import TensorProto
 
+from imagier.models.importing import import_model
+from imagier.models.store import find
 from imagier.pipeline import Pipeline
 from imagier.stages.embed import make
 from imagier.types import ImagierError, SettingError
+from imagier.workflows.models import carry
 from imagier.workflows.run import run
 from imagier.workflows.summary import last_run
 
@@ -197,7 +200,7 @@ def test_settings_out_of_range_are_refused(tmp_path, given):
         ("", "empty"),
         ("resnet50", "imagier models pull resnet50"),
         ("nowhere.onnx", r"nowhere\.onnx is not there"),
-        ("folder.onnx", r"folder\.onnx is not there"),
+        ("folder.onnx", r"folder\.onnx is no Model folder"),
     ],
 )
 def test_an_encoder_that_is_none_is_refused(tmp_path, monkeypatch, encoder, message):
@@ -206,6 +209,20 @@ def test_an_encoder_that_is_none_is_refused(tmp_path, monkeypatch, encoder, mess
     (tmp_path / "folder.onnx").mkdir()
     with pytest.raises(ImagierError, match=message):
         make(encoder=encoder)
+
+
+@pytest.mark.parametrize("name", ["mine", "mine.onnx", "hf:someone/tiny/m.onnx"])
+def test_a_models_name_may_end_like_a_file_and_nothing_hides_it(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("IMAGIER_MODELS", str(tmp_path / "models"))
+    file = network(tmp_path / "n.onnx")
+    how = {"task": "embed", "mean": (0, 0, 0), "std": (1, 1, 1)}
+    here = import_model(file, name=name, **how)
+    monkeypatch.chdir(tmp_path)
+    if "/" not in name:
+        carry(name, tmp_path / name)  # a folder of that name lies about, and is another's
+        assert find(name, "embed").folder == here.folder
+        assert find(f"./{name}", "embed").folder == tmp_path / name
+    assert make(encoder=name).weights == here.keys
 
 
 def test_settings_of_the_other_kind_are_refused():

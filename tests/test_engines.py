@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import logging
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
@@ -442,12 +444,24 @@ def plain(monkeypatch):
     """A machine with a processor of AVX2 and no graphics card."""
     monkeypatch.setattr(_openvino, "capabilities", lambda: ("FP32", "INT8"))
     monkeypatch.setattr(_torch, "device", lambda: "cpu")
+    monkeypatch.setattr(_onnxruntime, "device", lambda: _onnxruntime.Device("CPUExecutionProvider"))
 
 
 @pytest.fixture
 def sapphire(plain, monkeypatch):
     """A machine whose processor has bfloat16."""
     monkeypatch.setattr(_openvino, "capabilities", lambda: ("FP32", "BF16", "INT8"))
+
+
+def with_provider(monkeypatch, provider: str, why: str = "") -> None:
+    """A machine on which ONNX Runtime computes by a provider."""
+    monkeypatch.setattr(_onnxruntime, "device", lambda: _onnxruntime.Device(provider, why))
+
+
+def without_weights(model, tmp_path):
+    """The same model as an imported .onnx is: a network alone."""
+    card = msgspec.structs.replace(model.card, files=to_write(network="network.onnx"))
+    return write_model(tmp_path / "bare", card, {"network": model.file("network")})
 
 
 def with_card(monkeypatch, name: str, bfloat16: str = "") -> None:
@@ -522,14 +536,42 @@ def test_a_graphics_card_is_taken_where_the_model_has_weights(tmp_path, monkeypa
     assert chosen(model) == ("torch", "float32")
     with_card(monkeypatch, "mps")
     assert chosen(model) == ("torch", "float32")
-    bare = write_model(
-        tmp_path / "bare",
-        msgspec.structs.replace(model.card, files=to_write(network="network.onnx")),
-        {"network": model.file("network")},
-    )
+    bare = without_weights(model, tmp_path)
     assert chosen(bare) == ("openvino", "float32")
     with pytest.raises(SettingError, match=r"torch runs weights \(.*\), and the model tiny has none"):
         engines.choose(bare, "torch")
+
+
+@pytest.mark.parametrize("provider", ["CUDAExecutionProvider", "CoreMLExecutionProvider", "DmlExecutionProvider"])
+@pytest.mark.usefixtures("sapphire")
+def test_a_graphics_card_is_taken_by_onnxruntime_where_the_model_has_no_weights(tmp_path, monkeypatch, provider):
+    needed("onnxruntime")
+    model = folder(tmp_path, monkeypatch)
+    bare = without_weights(model, tmp_path)
+    with_provider(monkeypatch, provider)
+    assert engines.choose(bare) == engines.Choice("onnxruntime", "float32", f"ONNX Runtime computes by its {provider}")
+    assert chosen(bare, precision="bfloat16") == ("openvino", "bfloat16")
+    assert chosen(bare, "openvino") == ("openvino", "bfloat16")
+    eight = dataclasses.replace(bare, card=msgspec.structs.replace(bare.card, precision="int8"))
+    assert chosen(eight) == ("openvino", "int8")
+    if importlib.util.find_spec("torch"):
+        with_card(monkeypatch, "cuda")
+        assert chosen(model)[0] == "torch"
+        assert chosen(bare)[0] == "onnxruntime"
+
+
+@pytest.mark.usefixtures("plain")
+def test_a_provider_that_does_not_load_is_not_taken_and_the_choice_says_why(tmp_path, monkeypatch):
+    needed("onnxruntime")
+    bare = without_weights(folder(tmp_path, monkeypatch), tmp_path)
+    with_provider(monkeypatch, "CPUExecutionProvider", "CUDAExecutionProvider is broken")
+    told = "the fastest on processors; CUDAExecutionProvider is broken"
+    assert engines.choose(bare) == engines.Choice("openvino", "float32", told)
+    told = "it was asked for; CUDAExecutionProvider is broken"
+    assert engines.choose(bare, "onnxruntime") == engines.Choice("onnxruntime", "float32", told)
+    without(monkeypatch, "openvino")
+    told = "openvino is not installed; CUDAExecutionProvider is broken"
+    assert engines.choose(bare) == engines.Choice("onnxruntime", "float32", told)
 
 
 @pytest.mark.usefixtures("sapphire")
@@ -571,7 +613,7 @@ def test_a_choice_can_be_handed_back(tmp_path, monkeypatch, any_engine):
     assert engines.choose(model, choice.engine, choice.precision) == choice
 
 
-@pytest.mark.skipif(_torch._likely(), reason="a graphics card may be here, and only torch can say")
+@pytest.mark.skipif(_torch.likely(), reason="a graphics card may be here, and only torch can say")
 def test_choosing_imports_no_engine(tmp_path, monkeypatch):
     model = folder(tmp_path, monkeypatch)
     code = (
@@ -595,7 +637,169 @@ def test_the_best_provider_comes_first_and_the_processor_last():
     assert sorted(_onnxruntime.providers(), key=order.index) == list(_onnxruntime.providers())
 
 
+CUDA = "CUDAExecutionProvider"
+
+
+class Session:
+    """Stands for a session of an ONNX Runtime that has CUDA; computes on the processor."""
+
+    def __init__(self, session, providers) -> None:
+        self.session, self.providers = session, providers
+
+    def __getattr__(self, name):
+        return getattr(self.session, name)
+
+    def get_providers(self):
+        return self.providers
+
+
+@pytest.fixture
+def with_cuda(monkeypatch):
+    """An ONNX Runtime that lists CUDA; what comes of that `happens` says: "works", "falls back", "raises", "stops"."""
+    needed("onnxruntime")
+    package = _onnxruntime._package()
+    real, sessions = package.InferenceSession, []
+
+    def install(happens):
+        def make(network, options, *, providers, **keywords):
+            names = [name for name, _ in providers]
+            sessions.append(names)
+            card = names[0] == CUDA
+            raises = card and happens(network) == "raises"
+            if raises and not keywords.get("enable_fallback", 1):
+                raise RuntimeError("CUDA failure 35: driver too old\nand a trace")
+            session = real(network, options, providers=[("CPUExecutionProvider", {})], **keywords)
+            session = Session(session, names[-1:] if raises or happens(network) == "falls back" else names)
+            if card and happens(network) == "stops":
+                session.run = lambda *_: (_ for _ in ()).throw(RuntimeError("no kernel image"))
+            return session
+
+        monkeypatch.setattr(package, "InferenceSession", make)
+        return sessions
+
+    monkeypatch.setattr(package, "get_available_providers", lambda: ["AzureExecutionProvider", CUDA, _onnxruntime.CPU])
+    monkeypatch.setattr(_torch, "likely", lambda: True)
+    monkeypatch.setattr(_torch, "device", lambda: "cpu")
+    for cached in (_onnxruntime.providers, _onnxruntime.device):
+        cached.cache_clear()
+    yield install
+    for cached in (_onnxruntime.providers, _onnxruntime.device):
+        cached.cache_clear()
+
+
+def test_a_provider_is_tried_out_once(tmp_path, monkeypatch, with_cuda, caplog):
+    sessions = with_cuda(lambda _: "works")
+    bare = without_weights(folder(tmp_path, monkeypatch), tmp_path)
+    for _ in range(3):
+        assert engines.choose(bare).engine == "onnxruntime"
+    assert sessions == [[CUDA, "CPUExecutionProvider"]]
+    np.testing.assert_allclose(engines.network(bare)(pixels_of(3))["v"], expected(pixels_of(3)), atol=2e-5)
+    assert sessions == [[CUDA, "CPUExecutionProvider"]] * 2
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("happens", "why"),
+    [
+        ("falls back", "CUDAExecutionProvider is listed but does not load: its libraries or the driver"),
+        ("raises", "CUDAExecutionProvider fails: CUDA failure 35: driver too old"),
+        ("stops", "CUDAExecutionProvider fails: no kernel image"),
+    ],
+)
+def test_a_provider_that_is_listed_and_computes_nothing_is_told(tmp_path, monkeypatch, with_cuda, caplog, happens, why):
+    with_cuda(lambda _: happens)
+    bare = without_weights(folder(tmp_path, monkeypatch), tmp_path)
+    assert _onnxruntime.device().provider == "CPUExecutionProvider"
+    assert why in _onnxruntime.device().why
+    assert "\n" not in _onnxruntime.device().why
+    choice = engines.choose(bare)
+    assert choice.engine == "openvino"
+    assert why in choice.why
+    run = engines.network(bare, engine="onnxruntime")
+    assert f"runs {bare.file('network')} on the processor: {why}" in caplog.text
+    np.testing.assert_allclose(run(pixels_of(3))["v"], expected(pixels_of(3)), atol=2e-5)
+
+
+@pytest.mark.parametrize("happens", ["falls back", "raises"])
+def test_a_network_that_the_provider_refuses_runs_on_the_processor_and_the_log_says_so(
+    tmp_path, monkeypatch, with_cuda, caplog, happens
+):
+    with_cuda(lambda network: happens if isinstance(network, str) else "works")
+    bare = without_weights(folder(tmp_path, monkeypatch), tmp_path)
+    run = engines.network(bare)
+    assert [each.levelno for each in caplog.records] == [logging.WARNING]
+    assert "on the processor: CUDAExecutionProvider" in caplog.text
+    np.testing.assert_allclose(run(pixels_of(3))["v"], expected(pixels_of(3)), atol=2e-5)
+
+
+@pytest.mark.parametrize("happens", ["works", "falls back"])
+def test_eight_bits_run_on_the_processor_unremarked(tmp_path, monkeypatch, with_cuda, caplog, happens):
+    sessions = with_cuda(lambda _: happens)
+    bare = without_weights(folder(tmp_path, monkeypatch, precision="int8"), tmp_path)
+    assert engines.choose(bare, "onnxruntime").why == "it was asked for"
+    engines.network(bare, engine="onnxruntime")
+    assert sessions[-1] == ["CPUExecutionProvider"]
+    assert not caplog.records
+
+
 # ---------------------------------------------------------------- torch
+
+
+@pytest.fixture
+def on_cuda(monkeypatch):
+    """torch as with a card, but that what is sent there stays here; its switches as they are when a program begins."""
+    needed("torch")
+    import torch
+
+    monkeypatch.setattr(torch.nn.Module, "to", lambda module, *_, **__: module)
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    cudnn.allow_tf32 = matmul.allow_tf32 = True
+    yield torch
+    torch.backends.fp32_precision = "none"
+    cudnn.enabled = cudnn.allow_tf32 = True
+    matmul.allow_tf32 = False
+
+
+def switches(torch) -> dict[str, object]:
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    return {
+        "cudnn": cudnn.enabled,
+        "tf32": [cudnn.allow_tf32, matmul.allow_tf32],
+        "precision": [each.fp32_precision for each in (cudnn.conv, cudnn.rnn, matmul)],
+    }
+
+
+def test_networks_that_run_at_once_on_cuda_have_cudnn_and_no_tf32(on_cuda):
+    """The one that began first ends first: what it would set back, it would set back for the other."""
+    seen, begun, ended = [], threading.Event(), threading.Event()
+
+    class First(on_cuda.nn.Module):
+        def forward(self, batch):
+            seen.append(switches(on_cuda))
+            assert begun.wait(10)
+            return batch
+
+    class Second(on_cuda.nn.Module):
+        def forward(self, batch):
+            begun.set()
+            assert ended.wait(10)
+            seen.append(switches(on_cuda))
+            return batch
+
+    first, second = (_torch._Network(module, "cuda", "float32") for module in (First(), Second()))
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(first, on_cuda.zeros(1))
+        one.add_done_callback(lambda _: ended.set())
+        pool.submit(second, on_cuda.zeros(1)).result()
+        one.result()
+    exact = {"cudnn": True, "tf32": [False, False], "precision": ["ieee"] * 3}
+    assert [*seen, switches(on_cuda)] == [exact] * 3
+
+
+def test_tf32_is_off_also_where_a_program_asked_for_it_everywhere(on_cuda):
+    on_cuda.backends.fp32_precision = "tf32"
+    _torch.no_tf32()
+    assert switches(on_cuda) == {"cudnn": True, "tf32": [False, False], "precision": ["ieee"] * 3}
 
 
 def test_a_network_that_gives_more_than_the_card_names_is_refused(tmp_path, monkeypatch):

@@ -227,6 +227,97 @@ def test_an_upscaler_takes_any_size(tmp_path, architecture):
             np.testing.assert_allclose(given, truth, atol=1e-4)
 
 
+@pytest.fixture
+def segmenter(tmp_path, monkeypatch):
+    """(architecture, channels, classes, options) -> imported of a state dict, and what torch itself gives."""
+    smp = pytest.importorskip("segmentation_models_pytorch")
+    monkeypatch.setenv("IMAGIER_MODELS", str(tmp_path / "models"))
+
+    def made(architecture, channels=3, classes=1, **options):
+        decoder, encoder = architecture.removeprefix("smp:").split("/")
+        torch.manual_seed(2)
+        how = {"encoder_weights": None, "in_channels": channels, "classes": classes}
+        network = smp.create_model(decoder, encoder_name=encoder, **how).eval()
+        torch.save({"state_dict": network.state_dict()}, tmp_path / "weights.pth")
+        how = {"task": "segment", "arch": architecture, "replace": True} | options
+        return import_model(tmp_path / "weights.pth", name="net", **how), network
+
+    return made
+
+
+def held(model, network, side):
+    batch = np.random.default_rng(side[0]).integers(0, 256, (2, *side, len(model.card.input.mean))).astype(np.uint8)
+    with torch.inference_mode():
+        truth = network(torch.from_numpy(entered(model, batch))).numpy()
+    assert truth.shape[2:] == side
+    np.testing.assert_array_equal(by_torch(model, entered(model, batch)), truth)
+    for given in both(model, batch, "logits"):
+        np.testing.assert_allclose(given, truth, atol=1e-4 * max(1, np.abs(truth).max()))
+
+
+@pytest.mark.slow
+def test_a_segmenter_takes_any_size(segmenter):
+    model, network = segmenter("smp:unet/resnet34")
+    assert (model.card.task, model.card.architecture) == ("segment", "smp:unet/resnet34")
+    spec = model.card.input
+    assert (spec.size, spec.multiple, spec.fit, spec.colour) == (None, 1, "none", "rgb")
+    assert (spec.mean, spec.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert "does not say mean, std" in model.card.notes
+    assert (model.output("logits").form, model.output("logits").width) == ("logits", 1)
+    for side in ((64, 96), (101, 75), (33, 160)):
+        held(model, network, side)
+
+
+@pytest.mark.slow
+def test_a_segmenter_s_channels_and_classes_are_those_of_its_weights(segmenter):
+    with pytest.raises(SettingError, match="--mean must be given"):
+        segmenter("smp:fpn/resnet18", 1, 3)
+    how = {"mean": [0.5], "std": [0.25]}
+    model, network = segmenter("smp:fpn/resnet18", 1, 3, labels=["ground", "nut", "bolt"], **how)
+    assert (model.card.input.colour, model.card.input.multiple, model.output("logits").width) == ("grey", 32, 3)
+    assert (model.card.labels, model.card.notes) == (("ground", "nut", "bolt"), "")
+    held(model, network, (64, 96))
+    with pytest.raises(SettingError, match=r"--labels.*3 classes.*there are 2"):
+        segmenter("smp:fpn/resnet18", 1, 3, labels=["a", "b"], **how)
+    with pytest.raises(ModelError, match="take 4 channels"):
+        segmenter("smp:fpn/resnet18", 4)
+    with pytest.raises(ModelError, match="not those of smp:unet/resnet18"):
+        import_model(model.file("weights"), name="other", task="segment", arch="smp:unet/resnet18")
+
+
+def test_a_segmenter_that_cannot_take_any_size_is_made_for_one(segmenter):
+    with pytest.raises(SettingError, match="one size alone: --size must be given"):
+        segmenter("smp:pspnet/resnet18")
+    with pytest.raises(ModelError, match=r"any size \(a segmenter's --size makes it for one\)"):
+        segmenter("smp:dpt/tu-vit_tiny_patch16_224", size=None)
+    with pytest.raises(SettingError, match="--fit must be given"):
+        segmenter("smp:pspnet/resnet18", size=96)
+    with pytest.raises(SettingError, match=r"--size cannot be 100 x 100.*multiples of 8"):
+        segmenter("smp:pspnet/resnet18", size=100, fit="squash")
+    with pytest.raises(SettingError, match="leave out fit"):
+        segmenter("smp:pspnet/resnet18", fit="squash")
+    model, network = segmenter("smp:pspnet/resnet18", classes=2, size=96, fit="squash")
+    assert (model.card.input.size, model.card.input.fit) == ((96, 96), "squash")
+    held(model, network, (96, 96))
+
+
+def test_a_segmenter_on_an_encoder_of_timm_sees_images_as_that_does(segmenter):
+    model, network = segmenter("smp:unet/tu-test_resnet")
+    import timm
+
+    told = timm.get_pretrained_cfg("test_resnet")
+    assert (model.card.input.mean, model.card.input.std) == (told.mean, told.std)
+    held(model, network, (64, 96))
+    with pytest.raises(SettingError, match="--mean must be given"):
+        export("smp:unet/xception", state=None, seed=0, name="x", task="segment", folder=model.folder / "x")
+
+
+def test_labels_of_what_has_no_classes_are_refused(tmp_path):
+    for name, task in (("timm:test_vit", "embed"), ("edsr:1x4@2", "upscale")):
+        with pytest.raises(SettingError, match=f"--labels cannot be given to {task}: it goes with classify"):
+            export(name, state=None, seed=0, name="x", task=task, folder=tmp_path / "x", labels=["a"])
+
+
 def test_a_clip_is_an_image_network_a_text_network_and_a_tokenizer(small_clip, tmp_path):
     torch.manual_seed(4)
     state = build(small_clip).state_dict() | {"logit_scale": torch.tensor(3.5)}
@@ -290,7 +381,12 @@ def test_the_tokenizer_gives_the_ids_of_open_clip():
     ("name", "match"),
     [
         ("resnet50", "timm:NAME"),
-        ("smp:unet/resnet34", "timm:NAME"),
+        ("smq:unet/resnet34", "timm:NAME"),
+        ("smp:unett/resnet34", "Did you mean unet"),
+        ("smp:unet", "unknown smp encoder ''"),
+        ("smp:unet/resnet43", "Did you mean resnet34"),
+        ("smp:unet/tu-resnet5O", "Did you mean resnet50"),
+        ("smp:dpt/resnet34", "cannot be built"),
         ("timm:resnet5O", "Did you mean resnet50"),
         ("timm:resnet50.nothing", "tag 'nothing'"),
         ("open_clip:ViT-B-33", "Did you mean ViT-B-32"),
@@ -299,7 +395,9 @@ def test_the_tokenizer_gives_the_ids_of_open_clip():
     ],
 )
 def test_an_architecture_that_does_not_exist_is_refused(tmp_path, name, match):
-    task = "upscale" if name.startswith(("edsr", "carn")) else "embed"
+    task = {"edsr": "upscale", "carn-m": "upscale", "smp": "segment"}.get(
+        name.partition(":")[0].partition("@")[0], "embed"
+    )
     with pytest.raises(SettingError, match=match):
         export(name, state=None, seed=0, name="x", task=task, folder=tmp_path / "x")
 

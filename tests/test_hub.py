@@ -51,7 +51,7 @@ def told(pull):
 
 
 def pull(name=f"hf:{REPO}", **more):
-    return work.pull(name, tell=lambda _: None, progress=False, **more)
+    return work.pull(name, **{"tell": lambda _: None, "progress": False} | more)
 
 
 def transferred(server):
@@ -209,6 +209,45 @@ def test_a_history_that_was_written_anew_is_refused_until_it_is_trusted(server, 
     assert hub.recorded(REPO)["network.onnx"].revision == new
 
 
+def test_a_new_pin_goes_before_the_tables_commit(server, files, monkeypatch, tmp_path):
+    old = server.publish(REPO, files)
+    entry = zoo.Entry("tiny", "embed", "onnx", REPO, {"network": ("network.onnx",)}, revision=old, licence="mit")
+    how = {"size": 8, "mean": (0, 0, 0), "std": (1, 1, 1)}
+    monkeypatch.setitem(zoo.ZOO, "tiny", entry)
+    assert old in pull("tiny", how=how).card.source
+    other = files["network.onnx"].read_bytes() + b"\x3a\x00"
+    new = server.publish(REPO, files | {"network.onnx": other})
+    assert new in pull("tiny", how=how, repin=True).card.source
+    store.folder_of("tiny").rename(store.where() / "away")
+    assert new in pull("tiny", how=how).card.source
+
+
+@pytest.mark.parametrize("name", ["hf:some/a--b", "hf:a b/c"])
+def test_a_name_that_no_repository_can_have_is_refused(server, name):
+    with pytest.raises(ImagierError, match="name"):
+        pull(name)
+
+
+def test_a_record_that_cannot_be_written_is_said(server, files, monkeypatch):
+    server.publish(REPO, files)
+    monkeypatch.setenv("IMAGIER_MODELS", "/proc/nope")
+    with pytest.raises(ModelError, match="cannot be written"):
+        pull()
+
+
+def test_a_file_of_ones_own_under_a_name_of_the_table_is_not_called_pinned(server, files):
+    how = {"size": 8, "mean": (0, 0, 0), "std": (1, 1, 1)}
+    work.take(files["network.onnx"], "vgg16", task="embed", **how)
+    assert {row["name"]: row["pinned"] for row in work.listing()}["vgg16"] == "imported"
+    assert "imported" in work.describe("vgg16")["pinned"]
+
+
+@pytest.mark.parametrize("name", ["builtin", "classical", "lanczos"])
+def test_a_name_of_what_ships_is_not_given_away(server, files, name):
+    with pytest.raises(SettingError, match="ships with imagier"):
+        work.take(files["network.onnx"], name, task="embed", size=8)
+
+
 def test_a_record_that_cannot_be_read_is_said(server, files):
     server.publish(REPO, files)
     store.where().mkdir()
@@ -234,7 +273,7 @@ def test_a_hash_of_the_table_goes_before_all(server, files, monkeypatch):
     for repin in (False, True):
         with pytest.raises(ModelError, match="0000"):
             pull("tiny", repin=repin)
-    assert "tiny" not in {each.card.name for each in store.local()}
+    assert "tiny" not in {folder.name for folder in store.folders()}
 
 
 # Without a network
@@ -251,6 +290,22 @@ def test_offline_without_the_model_says_what_to_bring_and_asks_nobody(server, by
     assert "imagier models import model.safetensors --as vgg16 --task embed --arch timm:vgg16.tv_in1k" in message
     assert "\n" not in message
     assert server.log == []
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "command"),
+    [
+        ("timm:resnet18.a1_in1k", "model.safetensors", "--arch timm:resnet18.a1_in1k --licence apache-2.0"),
+        ("hf:someone/tiny/onnx/m.onnx", "onnx/m.onnx", "models import m.onnx --as hf:someone/tiny/onnx/m.onnx --task"),
+    ],
+)
+def test_offline_names_the_file_of_what_is_not_in_the_table_too(server, name, file, command):
+    if name.startswith("timm:"):
+        pytest.importorskip("timm")
+    with pytest.raises(ModelError) as error:
+        pull(name, offline=True)
+    assert f"bring {file} of https://" in str(error.value)
+    assert command in str(error.value)
 
 
 def test_offline_takes_what_the_cache_has(server, files):
@@ -431,9 +486,28 @@ def test_a_damaged_model_is_not_carried(server, files, tmp_path):
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ModelError, match="is not the file"):
         work.carry(f"hf:{REPO}", tmp_path / "stick")
-    with pytest.raises(ModelError, match="is not the file"):
-        pull()
     assert not (tmp_path / "stick").exists()
+
+
+def test_a_damaged_model_is_pulled_anew_and_an_imported_one_is_left(server, files, tmp_path):
+    server.publish(REPO, files)
+    told: list[str] = []
+    good = (path := pull().folder / "network.onnx").read_bytes()
+    path.write_bytes(good[:-1])
+    assert pull(tell=told.append).file("network").read_bytes() == good
+    assert "pulled anew" in "\n".join(told)
+    (path.parent / "model.json").write_text("{")
+    assert pull().file("network").read_bytes() == good
+    with pytest.raises(SettingError, match="--size"):
+        pull(how={"size": 8})
+
+    mine = work.take(
+        files["network.onnx"], f"hf:{REPO}", task="embed", replace_it=True, size=8, mean=(0, 0, 0), std=(1, 1, 1)
+    )
+    path.write_bytes(good[:-1])
+    with pytest.raises(ModelError, match="import it with --replace"):
+        pull()
+    assert mine.folder == path.parent
 
 
 # Real models
@@ -627,7 +701,7 @@ def test_a_file_that_was_brought_is_imported_by_the_command_that_was_told(tmp_pa
 
     monkeypatch.setenv("IMAGIER_MODELS", str(tmp_path / "models"))
     monkeypatch.chdir(shared / "weights")
-    command = store.import_command("yolox-nano").split()
+    command = store.import_command(zoo.ZOO["yolox-nano"]).split()
     result = CliRunner().invoke(models, command[2:])
     assert result.exit_code == 0, result.output
     assert store.find("yolox-nano", "detect").card.labels == zoo.COCO

@@ -5,13 +5,17 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tflites
+from click.testing import CliRunner
 from onnx import TensorProto, helper, load, numpy_helper, save
 
+from imagier.cli import main
 from imagier.models import engines, store
 from imagier.models.importing import bare, import_model
 from imagier.models.model import CARD, read_model
@@ -202,10 +206,6 @@ def test_a_last_layer_of_unknown_purpose_must_be_spoken_of(tmp_path):
     np.testing.assert_allclose(embedding(model, pixels()), features(pixels()), atol=1e-5)
     model = import_model(path, name="b", task="embed", output="dense_7", **PLAIN)
     np.testing.assert_allclose(embedding(model, pixels()), features(pixels()) @ LAST.T + 1, atol=1e-5)
-    labels = tmp_path / "labels.txt"
-    labels.write_text("a\nb\nc\nd\n")
-    model = import_model(path, name="c", task="embed", labels=labels, **PLAIN)
-    assert model.output("embedding").width == 5
     named = classifier(tmp_path / "named.onnx", soft=False, name="image_embeds")
     assert import_model(named, name="d", task="embed", **PLAIN).output("embedding").width == 4
 
@@ -325,6 +325,25 @@ def test_an_option_that_cannot_be_is_refused_by_its_name(tmp_path, wrong):
         import_model(path, name="net", task="embed", **({"size": 8} | PLAIN | wrong))
 
 
+@pytest.mark.parametrize(
+    ("task", "option", "value", "goes"),
+    [
+        ("embed", "scale", 4, "upscale"),
+        ("classify", "scale", 2, "upscale"),
+        ("embed", "labels", ["a", "b"], "classify, detect, segment"),
+        ("upscale", "labels", ["a"], "classify, detect, segment"),
+        ("upscale", "form", "image", "embed, detect"),
+        ("classify", "form", "logits", "embed, detect"),
+        ("segment", "form", "logits", "embed, detect"),
+        ("upscale", "interpolation", "bicubic", "embed, classify"),
+    ],
+)
+def test_an_option_of_another_task_is_refused_and_the_tasks_that_take_it_are_named(tmp_path, task, option, value, goes):
+    path = larger(tmp_path / "net.onnx") if task == "upscale" else classifier(tmp_path / "net.onnx", "none")
+    with pytest.raises(SettingError, match=rf"--{option} cannot be given to {task}: it goes with {goes}"):
+        import_model(path, name="net", task=task, **(PLAIN | {option: value}))
+
+
 def test_a_network_of_two_inputs_or_of_no_images_is_refused(tmp_path):
     with pytest.raises(SettingError, match="2 inputs"):
         import_model(shaped(tmp_path / "two.onnx", {"out": [1, 5]}, inputs=2), name="net", task="embed", **PLAIN)
@@ -406,6 +425,34 @@ def test_a_detector_of_unknown_form_must_be_spoken_of(tmp_path, outputs, match):
         import_model(shaped(tmp_path / "net.onnx", outputs), name="net", task="detect")
 
 
+@pytest.mark.parametrize(
+    ("outputs", "form", "match"),
+    [
+        ({"out": [1, 3549, 85]}, "yolov8", "which speaks for yolox"),
+        ({"out": [1, 3549, 85]}, "yolov10", "which speaks for yolox"),
+        ({"out": [1, 3549, 85]}, "detr", "which speaks for yolox"),
+        ({"out": [1, 84, 3549]}, "yolox", "which speaks for yolov8"),
+        ({"out": [1, 300, 6]}, "yolov8", "which speaks for yolov10"),
+        ({"logits": [1, 30, 9], "boxes": [1, 30, 4]}, "yolov8", "which speaks for detr"),
+        ({"out": [1, 10647, 85]}, "yolox", r"which is \(n, 3549, 5 \+ classes\)"),
+        ({"out": [1, 10647, 85]}, "yolov8", r"which is \(n, 4 \+ classes, places\)"),
+        ({"out": [1, 10647, 85]}, "yolov10", r"which is \(n, k, 6\)"),
+    ],
+)
+def test_a_form_that_the_shapes_cannot_be_is_refused(tmp_path, outputs, form, match):
+    with pytest.raises(SettingError, match=f"--form cannot be '{form}'.*{match}"):
+        import_model(shaped(tmp_path / "net.onnx", outputs), name="net", task="detect", form=form)
+
+
+@pytest.mark.parametrize(
+    ("shape", "form"),
+    [([1, 100, 6], "yolov10"), ([1, 84, 14196], "yolov8"), ([1, 3549, 85], "yolox"), ([1, 84, 3549], "yolov8")],
+)
+def test_a_form_that_the_shapes_can_be_is_taken(tmp_path, shape, form):
+    model = import_model(shaped(tmp_path / "net.onnx", {"out": shape}), name="net", task="detect", form=form)
+    assert model.output("detections").form == form
+
+
 def test_of_a_detector_s_outputs_one_is_chosen_by_name(tmp_path):
     path = shaped(tmp_path / "net.onnx", {"a": [1, 84, 3549], "b": [1, 32, 104, 104]})
     assert import_model(path, name="net", task="detect", output="a").output("detections").tensors == ("a",)
@@ -421,6 +468,9 @@ def test_the_labels_of_a_detector_are_as_many_as_its_classes(tmp_path):
         import_model(two, name="two", task="detect", fit="squash", **PLAIN)
     with pytest.raises(SettingError, match="--fit must be given"):
         import_model(two, name="two", task="detect", labels=["x"] * 8, **PLAIN)
+    for count in (7, 10):
+        with pytest.raises(SettingError, match=rf"--labels must be 9, or 8 .*there are {count}"):
+            import_model(two, name="two", task="detect", labels=["x"] * count, fit="squash", **PLAIN)
 
 
 def test_yolox_boxes_that_are_worked_out_already_are_refused(tmp_path):
@@ -587,10 +637,25 @@ def test_weights_alone_need_their_architecture(tmp_path):
         import_model(path, name="net", task="embed")
     with pytest.raises(SettingError, match="--form"):
         import_model(path, name="net", task="embed", arch="timm:test_vit", form="cls")
-    with pytest.raises(SettingError, match=r"--arch|architecture"):
-        import_model(path, name="net", task="segment", arch="smp:unet/resnet34")
+    with pytest.raises(SettingError, match=r"architecture 'smq'.*smp:DECODER/ENCODER"):
+        import_model(path, name="net", task="segment", arch="smq:unet/resnet34")
     with pytest.raises(ModelError, match="no plain weights"):
         import_model(path, name="net", task="upscale", arch="carn-m@2")
+
+
+def test_the_command_in_a_message_can_be_given_as_it_stands(tmp_path):
+    path = classifier(tmp_path / "a net (1).onnx", "none")
+    save(load(path), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    for how, mean in (
+        ({}, (0.485, 0.456, 0.406)),
+        ({"mean": [0.5] * 3, "std": [0.25] * 3, "output": "out"}, (0.5,) * 3),
+    ):
+        with pytest.raises(SettingError, match="another file") as told:
+            bare(path, task="embed", **how)
+        words = shlex.split(re.search(r"imagier models import .*--task \w+( --\w+ \S+)*", str(told.value)).group())
+        done = CliRunner().invoke(main, [*words[1:], "--replace"])
+        assert done.exit_code == 0, done.output
+        assert store.get("a-net-1").card.input.mean == mean
 
 
 def test_a_bare_file_says_which_command_takes_the_rest(tmp_path):

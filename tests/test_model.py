@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagier.models.model import CARD, Card, File, Input, Output, Text, read_model, to_write, write_model
+from imagier.models.model import CARD, Card, File, Input, Output, Text, hash_of, read_model, to_write, write_model
 from imagier.types import ModelError
 
 NETWORK = b"not a network, but bytes are bytes to a folder"
@@ -141,9 +141,44 @@ def test_a_folder_that_is_there_is_replaced_only_when_asked_and_only_if_it_is_a_
 
 
 def test_what_breaks_off_leaves_nothing(tmp_path):
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(ModelError, match="missing"):
         write_model(tmp_path / "tiny", card(), {"network": tmp_path / "missing"})
     assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ModelError, match="cannot be written"):
+        write_model("/proc/nope/tiny", card(), {"network": b"x"})
+
+
+def test_what_is_replaced_is_whole_or_as_it_was(tmp_path, monkeypatch):
+    old = written(tmp_path / "tiny")
+    with pytest.raises(ModelError, match="--replace"):
+        written(tmp_path / "tiny")
+    with pytest.raises(ModelError, match="missing"):
+        write_model(tmp_path / "tiny", card(), {"network": tmp_path / "missing"}, replace=True)
+    assert old.file("network").is_file()
+    new = write_model(tmp_path / "tiny", card(), {"network": b"other"}, replace=True)
+    assert new.file("network").read_bytes() == b"other"
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "letter.txt").write_text("dear")
+    with pytest.raises(ModelError, match="no Model folder"):
+        write_model(tmp_path / "own", card(), {"network": b"x"}, replace=True)
+    assert (tmp_path / "own" / "letter.txt").is_file()
+
+
+def test_a_network_with_its_weights_in_another_file_is_refused(tmp_path):
+    """No hash of the card would cover that file."""
+    outside = b"\x0a\x08location\x12\x05w.bin"
+    with pytest.raises(ModelError, match="another file"):
+        write_model(tmp_path / "tiny", card(), {"network": outside})
+    assert list(tmp_path.iterdir()) == []
+    model = written(tmp_path / "tiny")
+    path = model.folder / "network.onnx"
+    path.write_bytes(outside)
+    told = json.loads((model.folder / "model.json").read_bytes())
+    told["files"]["network"]["sha256"] = hash_of(path)
+    (model.folder / "model.json").write_text(json.dumps(told))
+    with pytest.raises(ModelError, match="another file"):
+        read_model(model.folder).file("network")
 
 
 def test_keys_change_with_the_network_and_with_how_it_is_used_and_with_nothing_else(tmp_path):

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from imagier.images import resize
 from imagier.models.model import Input
 from imagier.models.preprocess import in_colour, place, prepare, short_side
 
@@ -115,3 +116,21 @@ def test_the_short_side_that_is_needed():
     assert short_side(Input(size=(224, 200))) == 200
     assert short_side(Input(size=(224, 320), fit="pad")) == 320
     assert short_side(Input(fit="none")) is None
+
+
+def test_a_strip_costs_no_more_than_its_middle():
+    """The whole at 176 pixels wide would be 17 GB."""
+    strip = np.full((200_000, 1, 3), 7, np.uint8)
+    strip[99_000:101_000] = 90
+    pixels, placed = place(strip, Input(size=(176, 176), interpolation="area"))
+    assert pixels.shape == (176, 176, 3)
+    assert (pixels == 90).all()
+    assert placed.back(np.array([[0, 0, 176, 176]])) == pytest.approx(np.array([[0, 99_999.5, 1, 100_000.5]]), abs=0.01)
+
+
+def test_a_strips_middle_is_what_the_whole_would_give():
+    image = np.random.default_rng(0).integers(0, 256, (900, 40, 3), np.uint8)
+    image = resize(image, size=(400, 9000))
+    spec = Input(size=(64, 64), interpolation="area")
+    whole = resize(image, size=(64, 1440))[688:752]
+    assert np.abs(place(image, spec)[0].astype(int) - whole).mean() < 4

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import detectors
@@ -199,9 +200,18 @@ def imagier(*words: object) -> str:
     return result.output
 
 
-def test_hybrid_enlarges_cuts_out_maps_and_groups(models, things, tmp_path):
+def overlap(one: Sequence[float], other: Sequence[float]) -> float:
+    """Of two boxes: what both cover, of what either does."""
+    common = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
+    both = common.clip(0).prod()
+    return float(both / (sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)) - both))
+
+
+@pytest.mark.parametrize("detector", ["builtin", "yolov10n"])
+def test_hybrid_enlarges_cuts_out_maps_and_groups(models, things, tmp_path, detector):
     out = tmp_path / "out"
     words = ("--preset", "hybrid", "--json", tmp_path / "r.json", "--quiet", "--no-report")
+    words += () if detector == "builtin" else ("--set", f"crop.detector={detector}")
     imagier("run", tmp_path / "images", "--into", out, *words)
     made = Collection.open(out)
     assert [step["name"] for step in made.state.steps] == [step.name for step in presets.load("hybrid").steps]
@@ -217,11 +227,18 @@ def test_hybrid_enlarges_cuts_out_maps_and_groups(models, things, tmp_path):
         assert row["embedding"] is None
     for row in regions:
         side, box = things[row["name"]]
-        margin = 0.05 * np.array([box[2] - box[0], box[3] - box[1]] * 2) * [-1, -1, 1, 1]
-        np.testing.assert_allclose(row["box"], np.array(box) + margin, atol=0.06 * side)
-        assert row["detection"] == row["label_folder"]
+        if detector == "builtin":
+            assert row["detection"] == "main object"
+        else:
+            margin = 0.05 * np.array([box[2] - box[0], box[3] - box[1]] * 2) * [-1, -1, 1, 1]
+            np.testing.assert_allclose(row["box"], np.array(box) + margin, atol=0.06 * side)
+            assert row["detection"] == row["label_folder"]
         assert row["embedding"] is not None
         assert None not in (row["x"], row["y"], row["z"])
+    boxes = {row["name"]: row["box"] for row in regions}
+    whole = [overlap((0, 0, side * 5 // 4, side), box) for side, box in things.values()]
+    cut = [overlap(boxes[name], box) for name, (_, box) in things.items()]
+    assert np.mean(cut) > np.mean(whole) + 0.2
     groups = {kind: {row["group"] for row in regions if row["label_folder"] == kind} for kind in KINDS}
     assert not set.intersection(*(found - {-1} for found in groups.values()))
     facts = made.receipt("cluster").facts

@@ -99,6 +99,13 @@ def test_text_is_refused_for_a_model_of_images_alone(colours, tmp_path):
     assert search(made, image=colours / "red" / "0.png", n=1).hits["score"][0].as_py() == pytest.approx(1, abs=1e-6)
 
 
+def test_text_is_refused_on_what_no_text_goes_through(images, tmp_path):
+    steps = ["embed", {"reduce": {"method": "pca"}, "as": "pca"}]
+    made = run(images, into=tmp_path / "out", pipeline=steps, report=False, threads=1)
+    with pytest.raises(SettingError, match=r"made by reduce.*another column"):
+        search(made, text="red", on="pca_components")
+
+
 def test_an_empty_text_is_refused(made):
     with pytest.raises(SettingError, match="empty"):
         search(made, text=" ")

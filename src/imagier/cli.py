@@ -253,9 +253,9 @@ def compare(collection: Path, truth: str | None, json_path: Path | None) -> None
     made = work.compare(opened, truth=truth)
     for line in lines(made):
         click.echo(line)
-    written = work.write(opened, made)
-    if json_path is not None:
-        written.append(work.save(opened, made, json_path))
+    # The person's own file first: where it cannot be written, nothing was.
+    own = [] if json_path is None else [work.save(opened, made, json_path)]
+    written = work.write(opened, made) + own
     click.echo("written: " + ", ".join(_short(path) for path in written))
 
 

@@ -241,7 +241,9 @@ def _floats(value: Any) -> list[float]:
 
 def _is_file(value: str) -> bool:
     """Whether a setting is the path of a file, or of a Model folder."""
-    return bool(value) and (os.path.isfile(value) or os.path.isfile(os.path.join(value, "model.json")))
+    from imagier.models.store import is_path
+
+    return bool(value) and os.path.exists(value) and is_path(value)
 
 
 def parse_setting(text: str) -> tuple[str, Any]:

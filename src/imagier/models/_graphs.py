@@ -16,6 +16,7 @@ import numpy as np
 
 from imagier.models import _tflite
 from imagier.models._openvino import package
+from imagier.models.model import apart
 from imagier.types import ModelError, SettingError
 
 Shape = tuple[int | None, ...]
@@ -202,11 +203,6 @@ def whole(path: Path) -> bytes | Path:
         return path
     model: bytes = _onnx(f"{path} keeps its weights in another file; to join them").load(path).SerializeToString()
     return model
-
-
-def apart(path: Path) -> bool:
-    """Whether an ONNX file keeps weights in another: an entry "location" (protobuf's field 1, 8 bytes) says so."""
-    return b"\x0a\x08location\x12" in path.read_bytes()
 
 
 def flat_name(tensor: str) -> str:

@@ -82,7 +82,7 @@ def _embedding(facts: Facts, told: Told, layout: str) -> Meaning:
 
 def _classifies(facts: Facts, told: Told, end: str, found: _graphs.Head) -> bool:
     """Whether a layer at the end tells classes apart, and is no encoder's last; SettingError where that is open."""
-    if found.logits or told.labels or facts.labels:
+    if found.logits or facts.labels:
         return True
     if facts.outputs[end][-1] in CLASSES or CLASSIFIER.search(end):
         return True
@@ -186,14 +186,17 @@ def _image(facts: Facts, told: Told, layout: str) -> Meaning:
 def _detections(facts: Facts, told: Told, layout: str) -> Meaning:
     """Of a detector: its form, by the shapes of what it gives."""
     shapes = facts.outputs if told.output is None else {told.output: facts.outputs[_only(facts, told, told.output)]}
-    form = told.form or _detector_form(facts, told, shapes, layout)
+    form = _detector_form(facts, told, shapes, layout)
     if form == "detr":
         boxes = [name for name, shape in shapes.items() if shape[-1:] == (4,)]
         logits = [name for name, shape in shapes.items() if len(shape) == 3 and name not in boxes]
         if len(boxes) != 1 or len(logits) != 1:
             raise SettingError(f"{facts.path} gives {_all(shapes)}; the form detr is logits and boxes (n, queries, 4)")
-        if not (told.labels or facts.labels):
+        names, count = len(told.labels or facts.labels), shapes[logits[0]][-1]
+        if not names:
             told.refuse("labels", "must be given: their count tells whether the last of detr's classes is 'no object'")
+        if count is not None and count - names not in (0, 1):
+            told.refuse("labels", f"must be {count}, or {count - 1} if the last is 'no object': there are {names}")
         return Meaning({"detections": Output(tensors=(logits[0], boxes[0]), form="detr")})
     if len(shapes) != 1:
         raise SettingError(f"{facts.path} gives {_all(shapes)}: choose the detections by {told.mark}output")
@@ -224,9 +227,35 @@ def _check_raw(facts: Facts, name: str, layout: str) -> None:
 
 
 def _detector_form(facts: Facts, told: Told, shapes: Mapping[str, Shape], layout: str) -> str:
+    """The form that is told, where the shapes can be that; else the one that they speak for."""
     (taken,) = facts.inputs.values()
     height, width = taken[2:] if layout == "nchw" else taken[1:3]
     cells = sum(((height or 0) // by) * ((width or 0) // by) for by in STRIDES)
+    found = _spoken_for(shapes, cells)
+    gives = f"{facts.path} gives {_all(shapes)} for images of {height} x {width}"
+    if told.form is None and found is None:
+        forms = ", ".join(sorted(NEEDED["detect"]["detections"]))
+        raise SettingError(f"{gives}, which tells no detector's form: say {told.mark}form, one of {forms}")
+    if told.form is None or told.form == found:
+        return str(found)
+    if found is not None:
+        told.refuse("form", f"cannot be {told.form!r}: {gives}, which speaks for {found}")
+    sides = [side for side in next(iter(shapes.values()))[1:] if side]
+    if len(shapes) == 1 and len(sides) == 2:  # of several outputs one is to be chosen first
+        rows, columns = sides
+        reads = {
+            "yolov8": ("(n, 4 + classes, places)", 4 < rows < columns),
+            "yolov10": ("(n, k, 6)", columns == 6),
+            "yolox": (f"(n, {cells}, 5 + classes)", rows == cells and columns > 5),
+        }
+        shape, can = reads.get(told.form, ("", True))
+        if not can:
+            told.refuse("form", f"cannot be {told.form!r}, which is {shape}: {gives}")
+    return told.form
+
+
+def _spoken_for(shapes: Mapping[str, Shape], cells: int) -> str | None:
+    """The form that only a detector of that kind has."""
     if len(shapes) == 2 and sum(shape[-1:] == (4,) for shape in shapes.values()) == 1:
         return "detr"
     if len(shapes) == 1:
@@ -237,11 +266,7 @@ def _detector_form(facts: Facts, told: Told, shapes: Mapping[str, Shape], layout
             return "yolov8"
         if len(shape) == 3 and shape[1] == cells and (shape[2] or 0) > 5:
             return "yolox"
-    forms = ", ".join(sorted(NEEDED["detect"]["detections"]))
-    raise SettingError(
-        f"{facts.path} gives {_all(shapes)} for images of {height} x {width}, which tells no detector's form: "
-        f"say {told.mark}form, one of {forms}"
-    )
+    return None
 
 
 def _only(facts: Facts, told: Told, name: str | None = None) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 import numpy as np
 
-from imagier.models.model import Form
+from imagier.models.model import Form, Task
 from imagier.types import SettingError, nearest
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -19,6 +19,13 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "interpolation": ("bilinear", "bicubic", "lanczos"),
     "form": get_args(Form),
 }
+TAKEN: Mapping[str, tuple[Task, ...]] = {
+    "interpolation": ("embed", "classify", "detect", "segment"),
+    "form": ("embed", "detect"),
+    "scale": ("upscale",),
+    "labels": ("classify", "detect", "segment"),
+}
+"""The tasks that have a use for an option, where not all have."""
 WIDEST = 4096
 
 
@@ -64,6 +71,12 @@ class Told:
     def sides(self) -> tuple[int, int] | None:
         """Height and width."""
         return (self.size, self.size) if isinstance(self.size, int) else self.size
+
+    def fits(self, task: Task) -> None:
+        """Raises SettingError for what was said and a network of the task has no use for."""
+        for option, tasks in TAKEN.items():
+            if task not in tasks and getattr(self, option):
+                self.refuse(option, f"cannot be given to {task}: it goes with {', '.join(tasks)}")
 
     def refuse(self, option: str, why: str) -> NoReturn:
         raise SettingError(f"{self.mark}{option}: {why}" if "unknown" in why else f"{self.mark}{option} {why}")

@@ -40,7 +40,7 @@ _say = logging.getLogger("imagier.torch")
 @cache
 def device() -> str:
     """ "cuda" or "mps" where torch sees one, else "cpu". Where no such device can be, torch is not even imported."""
-    if not installed() or not _likely():
+    if not installed() or not likely():
         return "cpu"
     import torch
 
@@ -60,6 +60,13 @@ def devices() -> list[str]:
 def installed() -> bool:
     """Whether torch is there."""
     return importlib.util.find_spec("torch") is not None
+
+
+def likely() -> bool:
+    """Whether this machine may have a graphics card that an engine serves: asking an engine itself costs seconds."""
+    if sys.platform in ("darwin", "win32"):
+        return True
+    return any(map(os.path.exists, ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")))
 
 
 def refusal(precision: str, on: str | None = None) -> str:
@@ -144,6 +151,8 @@ class _Network:
         import torch
 
         self.on, self.precision = on, precision
+        if on == "cuda":
+            no_tf32()
         kept = torch.channels_last if on != "mps" else torch.preserve_format
         self.eager: Callable[[torch.Tensor], Any] = module.to(on, memory_format=kept)  # type: ignore[call-overload]
         self.compiled: Callable[[torch.Tensor], Any] | None = None
@@ -165,12 +174,10 @@ class _Network:
             return self.eager(batch)
 
     def context(self) -> AbstractContextManager[Any]:
-        """bfloat16 by autocast; or float32 that is none of TF32."""
+        """bfloat16 by autocast; else float32."""
         import torch
 
-        if self.precision == "bfloat16":
-            return torch.autocast(self.on, torch.bfloat16)
-        return torch.backends.cudnn.flags(allow_tf32=False) if self.on == "cuda" else nullcontext()
+        return torch.autocast(self.on, torch.bfloat16) if self.precision == "bfloat16" else nullcontext()
 
     def faster(self, batch: torch.Tensor) -> Callable[[torch.Tensor], Any] | None:
         """The network compiled, where that gives the same and sooner; the log says what was found."""
@@ -198,6 +205,20 @@ class _Network:
                 torch.cuda.synchronize()
             taken.append(time.perf_counter() - begun)
         return statistics.median(taken)
+
+
+def no_tf32() -> None:
+    """Have CUDA compute float32 in float32 from now on: TF32 keeps 10 bits of its 23, and cuDNN's convolutions take it.
+
+    For the whole process and for good. torch has these switches once for all threads: a context that sets them back
+    (torch.backends.cudnn.flags, which besides turns cuDNN off unless told otherwise) sets them back for other networks.
+    """
+    import torch
+
+    cudnn: Any = torch.backends.cudnn  # its stubs lack half of this
+    cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    # By that alone, cuDNN would follow torch.backends.fp32_precision. All of them, as torch refuses to tell a mixture.
+    cudnn.conv.fp32_precision = cudnn.rnn.fp32_precision = "ieee"
 
 
 def cosine(one: Any, other: Any) -> float:
@@ -244,10 +265,3 @@ def _entrance(job: Job, on: str) -> Callable[[torch.Tensor], torch.Tensor]:
         return batch if spec.layout == "nhwc" else batch.permute(0, 3, 1, 2)
 
     return enter
-
-
-def _likely() -> bool:
-    """Whether this machine may have a device that torch sees: asking torch itself costs seconds."""
-    if sys.platform in ("darwin", "win32"):
-        return True
-    return any(map(os.path.exists, ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")))

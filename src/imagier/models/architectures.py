@@ -3,6 +3,7 @@
     timm:resnet50, timm:vit_base_patch16_224.augreg_in21k      any of timm's; the tag chooses how images are prepared
     open_clip:ViT-B-32, open_clip:ViT-B-32-quickgelu           CLIP with the tokenizer of its authors; OpenAI's weights
                                                                need QuickGELU, whose name says so
+    smp:unet/resnet34, smp:fpn/tu-convnext_tiny                segmentation_models_pytorch's segmenters: decoder/encoder
     edsr:16x64@3, carn-m@3                                     upscalers (networks/)
     imagier:encoder                                            the encoder that ships (networks/encoder.py)
 
@@ -28,6 +29,8 @@ from imagier.types import ModelError, SettingError, nearest
 if TYPE_CHECKING:
     import torch
 
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+"""Of R, G, B, as most encoders were trained with."""
 RENAMED = ("module.", "_orig_mod.")
 """What DistributedDataParallel and torch.compile set before the names of weights."""
 
@@ -120,7 +123,7 @@ def _family(architecture: str) -> tuple[Family, str]:
     kind, _, name = architecture.partition(":")
     kind = kind.partition("@")[0]
     if kind not in FAMILIES:
-        known = "timm:NAME, open_clip:NAME, edsr:16x64@3, carn-m@3, imagier:encoder"
+        known = "timm:NAME, open_clip:NAME, smp:DECODER/ENCODER, edsr:16x64@3, carn-m@3, imagier:encoder"
         raise SettingError(f"{nearest('architecture', kind, FAMILIES)} Known are {known}.")
     return FAMILIES[kind], name
 
@@ -262,6 +265,92 @@ def clip_input(network: Any) -> dict[str, Any]:
     }
 
 
+# ---------------------------------------------------------------- segmentation_models_pytorch
+
+
+def _smp(architecture: str, name: str, classes: int | None, _size: tuple[int, int] | None) -> Any:
+    return _smp_of(architecture, name, 3, classes or 1)
+
+
+def _smp_of(architecture: str, name: str, channels: int, classes: int) -> Any:
+    smp = needed("segmentation_models_pytorch", f"the architecture {architecture}")
+    decoder, encoder = _smp_parts(name)
+    decoders, encoders = smp.MODEL_ARCHITECTURES_MAPPING, smp.encoders.get_encoder_names()
+    if decoder not in decoders:
+        raise SettingError(f"{architecture}: {nearest('smp decoder', decoder, decoders)} It is smp:DECODER/ENCODER.")
+    if encoder.startswith(OF_TIMM):
+        _timm_config(architecture, encoder.removeprefix(OF_TIMM))
+    elif encoder not in encoders:
+        raise SettingError(
+            f"{architecture}: {nearest('smp encoder', encoder, encoders)} {OF_TIMM}NAME is an encoder of timm's."
+        )
+    try:
+        return smp.create_model(
+            decoder, encoder_name=encoder, encoder_weights=None, in_channels=channels, classes=classes
+        )
+    except (AssertionError, ValueError, RuntimeError) as error:
+        raise SettingError(f"{architecture} cannot be built: {error}") from error
+
+
+def _smp_parts(name: str) -> tuple[str, str]:
+    """ "Unet/resnet34" -> ("unet", "resnet34")."""
+    decoder, _, encoder = name.partition("/")
+    return decoder.lower(), encoder
+
+
+def _smp_fitted(architecture: str, name: str, state: Mapping[str, Any], size: tuple[int, int] | None) -> Any:
+    network = _smp(architecture, name, None, size)
+    own = network.state_dict()
+    kernels = [key for key, value in own.items() if value.ndim == 4]
+    first, last = (state.get(key) for key in (kernels[0], [key for key in kernels if key.startswith(HEAD)][-1]))
+    channels = 3 if first is None or first.ndim != 4 else int(first.shape[1])
+    classes = 1 if last is None or last.ndim != 4 else int(last.shape[0])
+    if channels not in (1, 3):
+        raise ModelError(f"these weights of {architecture} take {channels} channels; images have 3 or 1")
+    if (channels, classes) != (3, 1):
+        network = _smp_of(architecture, name, channels, classes)
+    networks.check(architecture, network.state_dict(), state)
+    network.load_state_dict(dict(state))
+    return network
+
+
+def smp_input(architecture: str, network: Any, size: tuple[int, int] | None, told: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a card's Input: any size that the encoder's strides divide, unless one is given.
+
+    told: fields that go before; with a size they must say how an image comes to it, without one they cannot.
+    """
+    multiple = int(network.encoder.output_stride) if network.requires_divisible_input_shape else 1
+    kernel = next(value for value in network.state_dict().values() if value.ndim == 4)
+    known = {"colour": "grey" if kernel.shape[1] == 1 else "rgb", **_smp_normalised(architecture, kernel, told)}
+    if size is None:
+        if geometry := [option for option in ("fit", "resize", "interpolation") if option in told]:
+            raise SettingError(f"{architecture} takes images of any size as they are: leave out {', '.join(geometry)}")
+        return known | {"fit": "none", "multiple": multiple}
+    if any(side % multiple for side in size):
+        raise SettingError(f"--size cannot be {size[0]} x {size[1]}: {architecture} takes multiples of {multiple}")
+    if "fit" not in told:
+        raise SettingError(f"--fit must be given: how an image comes to {size} pixels, crop, squash or pad")
+    return known | {"size": size}
+
+
+def _smp_normalised(architecture: str, kernel: Any, told: Mapping[str, Any]) -> dict[str, Any]:
+    """Mean and std that its encoder was pretrained with, where that is known and not told."""
+    encoder = _smp_parts(architecture.partition(":")[2])[1]
+    missing = [name for name in IMAGENET if name not in told]
+    if missing and (kernel.shape[1] == 1 or encoder.startswith(OTHERS)):
+        raise SettingError(f"--{missing[0]} must be given: {architecture} does not tell it")
+    config = _timm_config(architecture, encoder.removeprefix(OF_TIMM)) if encoder.startswith(OF_TIMM) else IMAGENET
+    return {name: tuple(config[name]) for name in missing}
+
+
+HEAD = "segmentation_head."
+OF_TIMM = "tu-"
+"""What stands before the name of an encoder that is any of timm's."""
+OTHERS = ("dpn", "inception", "xception", "timm-tf_efficientnet_lite")
+"""Encoders that were pretrained with another mean and std than ImageNet's (segmentation_models_pytorch's
+encoders/_legacy_pretrained_settings.py); the package itself has them from the hub alone."""
+
+
 # ---------------------------------------------------------------- our own
 
 
@@ -321,6 +410,7 @@ MAPS = Port("image", ("embedding", "map8", "map16"), _forward)
 FAMILIES: dict[str, Family] = {
     "timm": Family(_timm, _timm_fitted, {"embed": {"network": EMBEDDING}, "classify": {"network": LOGITS}}),
     "open_clip": Family(_clip, _clip_fitted, {"embed": CLIP}),
+    "smp": Family(_smp, _smp_fitted, {"segment": {"network": LOGITS}}),
     "edsr": Family(_own, _own_fitted, LARGER),
     "carn-m": Family(_own, _own_fitted, LARGER),
     "imagier": Family(_encoder, _encoder_fitted, {"embed": {"network": MAPS}}),

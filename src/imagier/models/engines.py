@@ -1,7 +1,8 @@
 """Engines: what runs a model's network. One function on arrays, whichever engine is behind it.
 
-OpenVINO is the fastest on CPUs; torch serves graphics cards; ONNX Runtime is there where OpenVINO is not. All are held
-to the same numbers by a test. `imagier doctor` says which one is taken on this machine, and why.
+torch serves graphics cards where a model has weights, ONNX Runtime where it has a provider for the card; OpenVINO is
+the fastest on CPUs, and ONNX Runtime is there where it is not. All are held to the same numbers by a test. `imagier
+doctor` says which one is taken on this machine, and why.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ ENGINES = {
         _torch.refusal,
     ),
 }
-"""In the order in which "auto" takes them, but that torch comes first where it has a graphics card."""
+"""In the order in which "auto" takes them, but that the one that serves a graphics card comes first."""
 
 READERS = tuple(name for name, each in ENGINES.items() if each.ports is not None)
 """Those that run a network's file by itself, without a card."""
@@ -101,7 +102,11 @@ def installed(engine: str) -> bool:
 
 
 def pick(engine: str = "auto") -> str:
-    """The engine for network files: the one named, or for "auto" the first that is installed. Raises SettingError."""
+    """The engine for network files: the one named, or for "auto" the first that is installed. Raises SettingError.
+
+    Whether a graphics card is here is not asked: what a file takes and gives is the same, and what 8 bits have cost it
+    is seen on the processor, for which they are. `choose` asks.
+    """
     if engine == "auto":
         for name in READERS:
             if installed(name):
@@ -112,8 +117,9 @@ def pick(engine: str = "auto") -> str:
 
 
 def choose(model: Model, engine: str = "auto", precision: str = "auto", *, role: Role = "network") -> Choice:
-    """The engine and precision for a model on this machine; cheap: nothing is loaded, no hash taken.
+    """The engine and precision for a model on this machine; cheap: its file is not loaded, no hash taken.
 
+    Where a graphics card may be, the engines that could serve it are imported and asked, once.
     engine: "auto", or a name in ENGINES. precision: "auto", "float32", "bfloat16", or the card's own, "int8" or
     "float16". role: "network" or "text".
     Raises SettingError for what cannot be had, saying why.
@@ -123,18 +129,19 @@ def choose(model: Model, engine: str = "auto", precision: str = "auto", *, role:
         if why := _unable(engine, model, role):
             others = " or ".join(_able(model, role)) or "another model"
             raise SettingError(f"{why}. Leave the engine to auto, or take {others}.")
-        return Choice(engine, _precision([engine], model, precision, role)[1], "it was asked for")
+        numbers = _precision([engine], model, precision, role)[1]
+        not_on_card = _onnxruntime.device().why if engine == "onnxruntime" and numbers != "int8" else ""
+        return Choice(engine, numbers, _joined("it was asked for", not_on_card))
     able = _able(model, role)
     there = [name for name in able if installed(name)]
     if not there:
         raise SettingError(_nothing(model, role, able))
-    on_card = "torch" in there and _torch.device() != "cpu"
-    if on_card:
-        there.sort(key=lambda name: name != "torch")
+    on_card, why = _on_card(there, model)
+    there.sort(key=lambda name: name != on_card)
     taken, numbers = _precision(there, model, precision, role)
-    return Choice(
-        taken, numbers, f"torch sees {_torch.device()}" if on_card and taken == "torch" else _why(taken, able)
-    )
+    if taken != on_card:
+        why = _joined(_why(taken, able), "" if on_card else why)
+    return Choice(taken, numbers, why)
 
 
 def network(
@@ -211,6 +218,18 @@ def _able(model: Model, role: Role) -> list[str]:
     return [name for name in ENGINES if not _unable(name, model, role)]
 
 
+def _on_card(there: list[str], model: Model) -> tuple[str, str]:
+    """The engine that serves a graphics card, and how; or no name, and why one that was tried does not."""
+    if "torch" in there and _torch.device() != "cpu":
+        return "torch", f"torch sees {_torch.device()}"
+    if "onnxruntime" not in there or model.card.precision == "int8":  # 8 bits are for processors
+        return "", ""
+    found = _onnxruntime.device()
+    if found.provider == _onnxruntime.CPU:
+        return "", found.why
+    return "onnxruntime", f"ONNX Runtime computes by its {found.provider}"
+
+
 def _nothing(model: Model, role: Role, able: list[str]) -> str:
     if not able:
         return f"the model {model.card.name} has no {role} that an engine runs: it has {', '.join(model.card.files)}"
@@ -242,6 +261,10 @@ def _precision(names: list[str], model: Model, precision: str, role: Role) -> tu
             return name, precision
     whys = "; ".join(refusals.values())
     raise SettingError(f"the precision cannot be bfloat16: {whys}. Leave it to auto, or take float32.")
+
+
+def _joined(*whys: str) -> str:
+    return "; ".join(filter(None, whys))
 
 
 def _why(engine: str, able: list[str]) -> str:

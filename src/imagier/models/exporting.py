@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imagier.models import architectures, networks
+from imagier.models._openvino import package
+from imagier.models._told import Told
 from imagier.models.architectures import Port, build, needed
 from imagier.models.model import Card, Form, Input, Model, Output, Role, Task, Text, to_write, write_model
 from imagier.types import ModelError, SettingError
@@ -53,6 +55,7 @@ def export(
     half: weights once, as float16, in the ONNX file: engines compute in float32, and torch reads them from there.
     Raises SettingError for what is not known or does not fit, ModelError for weights that are not its.
     """
+    Told(labels=tuple(labels)).fits(task)
     ports = architectures.ports(architecture, task)
     torch = needed("torch", f"exporting {architecture}")
     if folder.exists() and not replace:  # write_model says it as well, but minutes later
@@ -63,6 +66,8 @@ def export(
         text = _trained(network, text)
     with tempfile.TemporaryDirectory(prefix="imagier-") as made:
         shapes, files = _files(torch, architecture, network, ports, spec, text, Path(made), half)
+        if task == "segment" and spec.size is None:
+            _hold(torch, architecture, network, Path(made) / NAMES["network"], spec)
         card = Card(
             name=name,
             task=task,
@@ -78,7 +83,7 @@ def export(
             text=text,
             licence=licence,
             source=source if state is not None else f"random weights of seed {seed}",
-            notes="" if state is not None else "The weights are random: what it gives means nothing.",
+            notes=" ".join(_notes(architecture, state, how or {})),
             files=to_write(**{role: NAMES["network" if half and role == "weights" else role] for role in files}),
         )
         return write_model(folder, card, files, replace=replace)
@@ -117,10 +122,11 @@ def _files(
     """The networks, the tokenizer and the weights, written to a folder; and the shapes of what the networks give."""
     shapes: dict[Role, list[tuple[Any, ...]]] = {}
     files: dict[Role, Path | bytes] = {}
+    multiple = None if spec.size else spec.multiple
     for role, port in ports.items():
         path = made / NAMES[role]
         example = _example(torch, role, spec, text)
-        shapes[role] = _onnx(torch, architecture, network, port, example, path, any_size=spec.size is None)
+        shapes[role] = _onnx(torch, architecture, network, port, example, path, multiple=multiple)
         files[role] = path
     if text is not None:
         from imagier.models._tokenizer import clip_tokenizer
@@ -251,7 +257,9 @@ def _described(
     """The card's input, an upscaler's factor, how text comes in."""
     family, _, name = architecture.partition(":")
     scale, text = None, None
-    if family == "timm":
+    if family == "smp":
+        known = architectures.smp_input(architecture, network, size, how)
+    elif family == "timm":
         known = architectures.timm_input(architecture, network.pretrained_cfg, size)
     elif family == "open_clip":
         known = architectures.clip_input(network)
@@ -270,21 +278,34 @@ def _described(
     return Input(**(known | how)), scale, text
 
 
+def _notes(architecture: str, state: Path | None, how: Mapping[str, Any]) -> list[str]:
+    notes = [] if state is not None else ["The weights are random: what it gives means nothing."]
+    if architecture.startswith("smp:") and (left := [name for name in ("mean", "std") if name not in how]):
+        notes.append(f"The import does not say {', '.join(left)}: that is what the encoder was pretrained with.")
+    return notes
+
+
 def _example(torch: Any, role: str, spec: Input, text: Text | None) -> Any:
-    """Two of what the network takes: torch.export sees one as a constant."""
+    """Two of what the network takes: torch.export sees one as a constant, of a map inside it as well.
+
+    That is why for any size there are sides that are still above one when they were halved five times."""
     if role == "text" and text is not None:
         return torch.zeros((2, text.length), dtype=torch.int64)
-    return torch.zeros((2, 3, *(spec.size or (20, 24))))
+    return torch.zeros((2, 1 if spec.colour == "grey" else 3, *(spec.size or (192, 288))))
 
 
 def _onnx(
-    torch: Any, architecture: str, network: Any, port: Port, example: Any, path: Path, *, any_size: bool
+    torch: Any, architecture: str, network: Any, port: Port, example: Any, path: Path, *, multiple: int | None
 ) -> list[tuple[Any, ...]]:
-    """Write the network as ONNX; gives the shapes of its outputs, of which only numbers are fixed."""
+    """Write the network as ONNX; gives the shapes of its outputs, of which only numbers are fixed.
+
+    multiple: what both sides are a multiple of; None: they are those of the example."""
     needed("onnxscript", f"exporting {architecture}")
     free = {0: torch.export.Dim("n")}
-    if any_size:
-        free |= {2: torch.export.Dim("height", min=4), 3: torch.export.Dim("width", min=4)}
+    if multiple is not None:
+        least = 4 if multiple == 1 else 2
+        sides = [torch.export.Dim(name, min=least) for name in ("height", "width")]
+        free |= dict(enumerate(sides if multiple == 1 else [multiple * side for side in sides], 2))
     try:
         with architectures.quiet(), torch.inference_mode():
             program = torch.onnx.export(
@@ -302,9 +323,27 @@ def _onnx(
         return [tuple(output.shape) for output in program.model.graph.outputs]
     except Exception as error:
         why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"{architecture} cannot be exported to ONNX: {why}") from error
+        of = "" if multiple is None else " for images of any size (a segmenter's --size makes it for one)"
+        raise ModelError(f"{architecture} cannot be exported to ONNX{of}: {why}") from error
 
 
+def _hold(torch: Any, architecture: str, network: Any, path: Path, spec: Input) -> None:
+    """Raise SettingError where the file gives other numbers than torch at another size than it was written at.
+
+    Pooling to a grid of cells (PSPNet, UPerNet) is written with the cells' pixels of that one size."""
+    shape = (1, 1 if spec.colour == "grey" else 3, *((157, 227) if spec.multiple == 1 else (160, 224)))
+    given = np.random.default_rng(0).standard_normal(shape, np.float32)
+    with torch.inference_mode():
+        truth = network(torch.from_numpy(given)).numpy()
+    core = package().Core()
+    compiled = core.compile_model(core.read_model(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    (found,) = compiled(given).values()
+    if found.shape[2:] != shape[2:] or np.abs(found - truth).max() > SAME * np.abs(truth).max():
+        raise SettingError(f"{architecture} is written for one size alone: --size must be given")
+
+
+SAME = 1e-3
+"""Of the largest number that a network gives: what rounding may change."""
 FORMS: Mapping[str, Form] = {
     "embedding": "vector", "text_embedding": "vector", "logits": "logits", "image": "image",
     "map8": "maps", "map16": "maps",
@@ -317,11 +356,13 @@ def _output(name: str, shape: Sequence[int]) -> Output:
 
 
 def _labels(labels: Sequence[str], task: Task, shape: Sequence[int]) -> tuple[str, ...]:
-    if task == "classify" and len(labels) != shape[1]:
+    """A classifier's must be there; a segmenter's may be, and one of a single map says little of how many."""
+    needless = task != "classify" and (not labels or shape[1] == 1)
+    if not needless and len(labels) != shape[1]:
         raise SettingError(
             f"--labels must be given, a line for each of the {shape[1]} classes: there are {len(labels)}"
         )
-    return tuple(labels) if task == "classify" else ()
+    return tuple(labels)
 
 
 def _save(network: Any, path: Path) -> None:

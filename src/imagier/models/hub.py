@@ -178,13 +178,16 @@ def _record(repo: str, name: str, pin: Pin) -> None:
     from filelock import FileLock
 
     folder = store.where()
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f".{PINS}.lock"):
-        pins = _pins()
-        pins.setdefault(repo, {})[name] = {"revision": pin.revision, "sha256": pin.sha256}
-        made = folder / f".{PINS}.new"
-        made.write_text(json.dumps(pins, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        made.replace(folder / PINS)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f".{PINS}.lock"):
+            pins = _pins()
+            pins.setdefault(repo, {})[name] = {"revision": pin.revision, "sha256": pin.sha256}
+            made = folder / f".{PINS}.new"
+            made.write_text(json.dumps(pins, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+            made.replace(folder / PINS)
+    except OSError as error:
+        raise ModelError(f"{folder / PINS} cannot be written: {error.strerror or error}") from error
 
 
 def _folder(repo: str) -> str:
@@ -262,6 +265,8 @@ def _answering(repo: str, revision: str, name: str = "") -> Iterator[None]:
     what = f"{name} of {repo}" if name else repo
     try:
         yield
+    except errors.HFValidationError as error:
+        raise ModelError(f"{repo!r} can be no repository's name: {error}") from error
     except errors.GatedRepoError as error:
         raise ModelError(
             f"{repo} is given to those who accept its terms: do so on {page(repo)}, then log in: hf auth login"
@@ -279,7 +284,11 @@ def _answering(repo: str, revision: str, name: str = "") -> Iterator[None]:
     except errors.EntryNotFoundError as error:
         raise ModelError(f"{page(repo)} has no {name} at {revision}") from error
     except _failures() as error:
-        raise Unreachable(f"{what} could not be had from {endpoint()}: {str(error).splitlines()[0]}") from error
+        raise Unreachable(f"{what} could not be had from {endpoint()}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _failures() -> tuple[type[Exception], ...]:

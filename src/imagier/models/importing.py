@@ -10,6 +10,8 @@ pixels, BGR), and what was left at its default, stands in the card's notes.
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,8 @@ import numpy as np
 from imagier.models import _graphs, _meanings
 from imagier.models._graphs import Facts, Shape
 from imagier.models._meanings import Meaning
-from imagier.models._told import Told, labels_of, numbers, without_none
-from imagier.models.architectures import preprocessing
+from imagier.models._told import TAKEN, Told, labels_of, numbers, without_none
+from imagier.models.architectures import IMAGENET, preprocessing
 from imagier.models.model import (
     CARD,
     Card,
@@ -31,6 +33,7 @@ from imagier.models.model import (
     Output,
     Role,
     Task,
+    apart,
     hash_of,
     read_model,
     to_write,
@@ -39,8 +42,6 @@ from imagier.models.model import (
 from imagier.models.store import NETWORKS, WEIGHTS, folder_of
 from imagier.types import ModelError, SettingError, nearest
 
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-"""Of R, G, B, as most encoders were trained with; for a file that is used as it lies, unless others are given."""
 FITS: Mapping[Task, str] = {"embed": "crop", "classify": "crop", "upscale": "none"}
 """How an image comes to a network's size, unless said otherwise; the other tasks have no such custom."""
 
@@ -89,6 +90,7 @@ def import_model(
         scale=scale,
         labels=labels_of(labels),
     )
+    told.fits(task)
     return _imported(file, name, task, arch, told, without_none(licence=licence, source=source), replace)
 
 
@@ -108,16 +110,19 @@ def bare(
     Raises SettingError for a file that is no such network, and for what it leaves open.
     """
     path = Path(path)
-    if path.suffix.lower() == ".onnx" and _graphs.apart(path):
-        raise SettingError(f"{path} keeps its weights in another file: imagier models import {path} joins them")
+    if path.suffix.lower() == ".onnx" and apart(path):
+        how: dict[str, Any] = {"size": size, "output": output}
+        if task == "embed":
+            how |= {"mean": mean or IMAGENET["mean"], "std": std or IMAGENET["std"]}
+        raise SettingError(f"{path} keeps its weights in another file: {_command(path, task, **how)} joins them")
     if task != "embed":
         try:
             card, meaning = _card(path, task, Told())
         except SettingError as error:
-            command = f"imagier models import {path} --as {path.stem} --task {task}"
+            command = _command(path, task)
             raise SettingError(f"{error}. A file as it lies says too little: {command}, with such options") from error
         if meaning.inner is not None and path.suffix.lower() == ".onnx":
-            raise SettingError(f"{path} must be cut at its tensor {meaning.inner}: imagier models import {path}")
+            raise SettingError(f"{path} must be cut at its tensor {meaning.inner}: {_command(path, task)}")
     elif path.suffix.lower() == ".onnx":
         card = _bare_onnx(path, size, mean, std, output)
     else:
@@ -125,6 +130,15 @@ def bare(
         card, _ = _card(path, task, told, otherwise=IMAGENET)
     card = msgspec.structs.replace(card, files={"network": File(path=path.name, sha256=hash_of(path))})
     return Model(path.absolute().parent, card)
+
+
+def _command(path: Path, task: Task, **how: Any) -> str:
+    """The command that imports a file, as a shell takes it; under a name that a model can have."""
+    name = re.sub(r"[^A-Za-z0-9_]+", "-", path.stem).strip("-_") or "mine"
+    words = ["imagier", "models", "import", str(path), "--as", name, "--task", task]
+    for option, value in without_none(**how).items():
+        words += [f"--{option}", value if isinstance(value, str) else ",".join(map(str, np.atleast_1d(value)))]
+    return shlex.join(words)
 
 
 def _bare_onnx(
@@ -260,7 +274,7 @@ def _card(
         facts = _graphs.read(path, (1, channels, *sides) if layout == "nchw" else (1, *sides, channels))
     meaning = _meanings.of(task, facts, told, layout)
     spec, notes = _input(facts, told, task, meaning, layout, channels, sides, arch, otherwise or {})
-    labels = () if task in ("embed", "upscale") else told.labels or facts.labels
+    labels = told.labels or (facts.labels if task in TAKEN["labels"] else ())
     if meaning.classes is not None and labels and len(labels) != meaning.classes:
         told.refuse("labels", f"must be given: {path} names {len(labels)} classes and tells {meaning.classes} apart")
     card = Card(

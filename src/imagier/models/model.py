@@ -11,6 +11,7 @@ it is ever unpickled.
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import shutil
 import tempfile
@@ -60,7 +61,8 @@ class Input(_Strict, frozen=True, kw_only=True):
     resize: Side | None = None
     """The short side before the centre crop; None: that of `size`."""
     interpolation: Literal["bilinear", "bicubic", "lanczos", "area"] = "bilinear"
-    """The first three as Pillow does them, antialiased when shrinking; area: `images.resize`, faster."""
+    """The first three as Pillow does them, antialiased when shrinking; area: `images.resize`, faster, and of strips,
+    of which the middle sixteenth or less is kept, bilinear."""
     pad_value: Annotated[int, msgspec.Meta(ge=0, le=255)] = 114
     pad_at: Literal["corner", "centre"] = "corner"
     """Where the padded image lies: at the top left, or in the middle."""
@@ -150,8 +152,9 @@ class Model:
         if found != entry.sha256:
             raise ModelError(
                 f"the model {self.card.name}: {path} is not the file that {self.folder / CARD} names "
-                f"(its sha256 is {found[:12]}…, not {entry.sha256[:12]}…). Pull or import the model again."
+                f"(its sha256 is {found[:12]}…, not {entry.sha256[:12]}…). Pull it again, or import it with --replace."
             )
+        _refuse_apart(path)
         return path
 
     def output(self, meaning: str) -> Output:
@@ -181,15 +184,25 @@ def write_model(
 ) -> Model:
     """Write a Model folder, whole or not at all. `card.files` gives the names; the hashes are those of `files`.
 
-    Raises ModelError where the folder is there and `replace` is false, and for a card that does not fit.
+    Raises ModelError where the folder is there and `replace` is false, for a card that does not fit, and where a file
+    cannot be read or written.
     """
     target = Path(folder).absolute()
-    if target.exists() and not (replace and (target / CARD).is_file()):
-        raise ModelError(f"{target} is there already")
+    if target.exists() and not (target / CARD).is_file():
+        raise ModelError(f"{target} is there already, and is no Model folder: choose another place, or take it away")
+    if target.exists() and not replace:
+        raise ModelError(f"{target} is there already: choose another name, or replace it (--replace)")
     if set(files) != set(card.files):
         raise ValueError(f"files {sorted(files)}, but the card names {sorted(card.files)}")
     _check(card, target)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return _written(target, card, files)
+    except OSError as error:
+        raise ModelError(f"{target} cannot be written: {error}") from error
+
+
+def _written(target: Path, card: Card, files: Mapping[Role, Path | bytes]) -> Model:
     made = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         entries: dict[Role, File] = {}
@@ -199,17 +212,37 @@ def write_model(
                 path.write_bytes(content)
             else:
                 shutil.copyfile(content, path)
+            _refuse_apart(path)
             entries[role] = File(path=card.files[role].path, sha256=hash_of(path))
         card = msgspec.structs.replace(card, files=entries)
         (made / CARD).write_bytes(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
         made.chmod(0o755)
         if target.exists():
-            shutil.rmtree(target)
-        made.rename(target)
+            # Aside, not away: were the process killed between the two, the old one would still be there.
+            target.rename(old := made.with_name(f"{made.name}.old"))
+            made.rename(target)
+            shutil.rmtree(old)
+        else:
+            made.rename(target)
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)
         raise
-    return Model(target, card)
+    return read_model(target)  # not as it was given: 0 is written, and 0.0 read
+
+
+def _refuse_apart(path: Path) -> None:
+    """Raises ModelError for an ONNX file that keeps weights in another file, which no hash of the card would cover."""
+    if path.suffix.lower() == ".onnx" and apart(path):
+        raise ModelError(f"{path} keeps its weights in another file: 'imagier models import' joins the two")
+
+
+def apart(path: Path) -> bool:
+    """Whether an ONNX file keeps weights in another: an entry "location" (protobuf's field 1, 8 bytes) says so."""
+    with open(path, "rb") as stream:
+        if not os.fstat(stream.fileno()).st_size:
+            return False
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return data.find(b"\x0a\x08location\x12") >= 0
 
 
 UNSET = "0" * 64

@@ -17,6 +17,9 @@ from imagier.images import resize
 from imagier.models.model import Input
 from imagier.types import Image
 
+STRIP = 16
+"""So many times what is kept of it, an image is not resized by areas: a strip of 1 x 60,000 pixels would be 5.6 GB."""
+
 
 @dataclass(frozen=True)
 class Placed:
@@ -102,8 +105,10 @@ def _resize(
     image: np.ndarray, size: tuple[int, int], spec: Input, box: tuple[int, int, int, int] | None = None
 ) -> np.ndarray:
     """The image at `size` (width, height); of that the part in `box` alone, where one is given."""
+    x0, y0, x1, y1 = box or (0, 0, *size)
+    if spec.interpolation == "area" and size[0] * size[1] > STRIP * (x1 - x0) * (y1 - y0):
+        return resample(image, size, "bilinear", box)
     if spec.interpolation == "area":
-        x0, y0, x1, y1 = box or (0, 0, *size)
         made = resize(image, size=size)[y0:y1, x0:x1]
         return made if made.ndim == 3 else made[:, :, None]
     return resample(image, size, spec.interpolation, box)

@@ -39,32 +39,37 @@ def folders() -> list[Path]:
     return sorted(path.parent for path in where().glob(f"*/{CARD}") if not path.parent.name.startswith("."))
 
 
-def local() -> list[Model]:
-    """The models that are here. Raises ModelError for a card that this version does not read."""
-    return [read_model(folder) for folder in folders()]
-
-
 def find(named: str, task: Task, *, besides: tuple[str, ...] = ()) -> Model:
     """The model of a name, or at a path: a Model folder, or a bare network file that says all that is needed.
 
     besides: names that the caller knows, to be thought of when a name is unknown.
     Raises ModelError where it is not on this machine, saying how it gets there; SettingError for another task's.
     """
-    path = Path(named)
     if named == BUILTIN:
         ours = {folder.name: folder for folder in built_in()}
         if task not in ours:
             raise ModelError(f"no model that can {task} ships with imagier, only to {', '.join(ours)}: name another")
         model = read_model(ours[task])
-    elif path.suffix.lower() in NETWORKS and path.is_file():
+    elif is_network_file(named):
         from imagier.models.importing import bare
 
-        model = bare(path, task=task)
+        model = bare(Path(named), task=task)
     else:
         model = get(named, besides=besides)
     if model.card.task != task:
         raise SettingError(f"the model {named!r} is there to {model.card.task}, not to {task}")
     return model
+
+
+def is_network_file(named: str) -> bool:
+    """Whether a model is named by the path of a bare network file: a name or a folder may end like one."""
+    return named.lower().endswith(NETWORKS) and os.path.isfile(named) and is_path(named)
+
+
+def is_path(named: str) -> bool:
+    """Whether a model is named by the path of a file or Model folder: not by the name of one that is here."""
+    there = os.path.isfile(named) or os.path.isfile(os.path.join(named, CARD))
+    return there and not (folder_of(named) / CARD).is_file()
 
 
 def get(named: str, *, besides: tuple[str, ...] = ()) -> Model:
@@ -74,10 +79,9 @@ def get(named: str, *, besides: tuple[str, ...] = ()) -> Model:
     path = Path(named)
     if named == BUILTIN:
         return read_model(built_in()[0])  # the encoder: the only one so far
-    if (path / CARD).is_file():
-        return read_model(path)
-    if (folder_of(named) / CARD).is_file():
-        return read_model(folder_of(named))
+    for folder in (folder_of(named), path):  # a name's first: what lies about where a command is given hides none
+        if (folder / CARD).is_file():
+            return read_model(folder)
     raise ModelError(_missing(named, path, besides))
 
 
@@ -98,28 +102,30 @@ def _missing(named: str, path: Path, besides: tuple[str, ...]) -> str:
     if suffix in NETWORKS + WEIGHTS or len(path.parts) > 1:
         return f"{path.absolute()} is not there"
     here = [folder.name for folder in folders()]
-    known = [BUILTIN, *zoo.ZOO, *here, *besides]
+    known = list(dict.fromkeys([BUILTIN, *zoo.ZOO, *here, *besides]))
     return nearest("model", named, known) + " timm:NAME, hf:OWNER/REPO and paths work as well."
 
 
-def how_to_get(named: str) -> str:
-    """How a model that the zoo knows gets here: with a network, and by a file carried over."""
+def how_to_get(named: str, entry: zoo.Entry | None = None) -> str:
+    """How a model that the zoo knows gets here: with a network, and by a file carried over.
+
+    entry: what is known of it; of one that is not in the table, timm would have to be asked.
+    """
+    entry = entry or zoo.ZOO.get(named)
     pull = f"imagier models pull {named} downloads it"
-    if named not in zoo.ZOO:  # what else is known, the hub or timm says: neither is asked here
+    if entry is None or not entry.files:
         return f"{pull}. Without a network, from a machine that has it: {_carry(named)}"
-    entry = zoo.ZOO[named]
     terms = ", ".join(filter(None, [f"licence {entry.licence}", entry.size]))
-    by_hand = f"bring {_file(entry)[1]} of https://huggingface.co/{entry.repo} and: {import_command(named)}"
+    by_hand = f"bring {_file(entry)[1]} of https://huggingface.co/{entry.repo} and: {import_command(entry)}"
     return f"{pull} ({terms}). Without a network, {by_hand}; or from a machine that has it: {_carry(named)}"
 
 
-def import_command(named: str) -> str:
-    """The command that takes a file of the zoo's under its name: what the table says of it need not be said again."""
-    entry = zoo.ZOO[named]
+def import_command(entry: zoo.Entry) -> str:
+    """The command that takes a file of the hub's under its name: what the table says of it need not be said again."""
     role, file = _file(entry)
-    arch = f" --arch {entry.architecture}" if role == "weights" else ""
-    name = Path(file).name
-    return f"imagier models import {name} --as {named} --task {entry.task}{arch} --licence {entry.licence}"
+    arch = f" --arch {entry.architecture or 'ARCHITECTURE'}" if role == "weights" else ""
+    told = f"--task {entry.task or 'TASK'}{arch} --licence {entry.licence}"
+    return f"imagier models import {Path(file).name} --as {entry.name} {told}"
 
 
 def _file(entry: zoo.Entry) -> tuple[str, str]:

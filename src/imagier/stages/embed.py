@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from imagier.stages._choice import chosen
 from imagier.stages._pixels import Tone, eight_bit
-from imagier.types import BUILTIN, Apply, Columns, NameOrFile, SettingError, Stage, Step
+from imagier.types import BUILTIN, Apply, Columns, NameOrFile, Stage, Step
 
 if TYPE_CHECKING:
     from imagier.models.model import Model
@@ -60,11 +60,11 @@ def make(
 
 
 def _kind(encoder: str) -> str:
-    from imagier.models.store import NETWORKS
+    from imagier.models.store import is_network_file
 
     if encoder == CLASSICAL:
         return CLASSICAL
-    return "file" if encoder.lower().endswith(NETWORKS) else "model"
+    return "file" if is_network_file(encoder) else "model"
 
 
 def _classical(_: str, tone: Tone, storage: Storage) -> Step:
@@ -94,10 +94,7 @@ def _file(
 ) -> Step:
     from imagier.models.importing import bare
 
-    path = Path(encoder)
-    if not path.is_file():
-        raise SettingError(f"embed.encoder: {path.absolute()} is not there. Name a file, a model, or {CLASSICAL!r}.")
-    model = bare(path, task="embed", size=size, mean=mean, std=std, output=output)
+    model = bare(Path(encoder), task="embed", size=size, mean=mean, std=std, output=output)
     return _by_network(model, tone, storage, normalise, engine, precision)
 
 

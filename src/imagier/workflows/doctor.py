@@ -59,19 +59,15 @@ def examine() -> Iterator[str]:
 
 def _engines() -> Iterator[str]:
     from imagier.models import _onnxruntime, _torch, engines
-    from imagier.types import SettingError
 
-    try:
-        yield f"engine for ONNX encoders: {engines.pick()} (the first installed of {', '.join(engines.READERS)})"
-    except SettingError as error:
-        yield str(error)
     if engines.installed("openvino"):
         core = engines.openvino().Core()
         for device in core.available_devices:
             can = ", ".join(core.get_property(device, "OPTIMIZATION_CAPABILITIES"))
             yield f"  openvino {device}: {core.get_property(device, 'FULL_DEVICE_NAME')} ({can})"
     if engines.installed("onnxruntime"):
-        yield f"  onnxruntime providers: {', '.join(_onnxruntime.providers())}"
+        why = _onnxruntime.device().why
+        yield f"  onnxruntime providers: {', '.join(_onnxruntime.providers())}" + (f" ({why})" if why else "")
     if _torch.installed():
         yield f"  torch devices: {', '.join(_torch.devices())}"
     yield from _inference()
@@ -79,7 +75,7 @@ def _engines() -> Iterator[str]:
 
 def _inference() -> Iterator[str]:
     """Which engine a model gets, in which numbers, and how fast each is with a small one."""
-    from imagier.models import _probe, _torch, engines
+    from imagier.models import _onnxruntime, _probe, _torch, engines
     from imagier.types import SettingError
 
     with tempfile.TemporaryDirectory() as folder:
@@ -90,12 +86,39 @@ def _inference() -> Iterator[str]:
         except SettingError as error:
             yield str(error)
         if _torch.device() != "cpu":
-            yield f"  one that has weights runs on torch, on {_torch.device()}"
+            yield from _on_card()
         for engine in engines.READERS:
             if engines.installed(engine):
                 rate = _probe.rate(model, engine, os.cpu_count() or 1)
                 speed = f"{rate:.0f} images a second, {rate * _probe.GFLOP:.0f} GFLOP/s"
-                yield f"  {engine}: {speed} (a network of six convolutions, {os.cpu_count()} at a time)"
+                where = "" if engine == "openvino" else f" by {_onnxruntime.device().provider}"
+                yield f"  {engine}: {speed}{where} (a network of six convolutions, {os.cpu_count()} at a time)"
+
+
+def _on_card() -> Iterator[str]:
+    """What a model gets that has weights, where torch sees a graphics card, and how fast: the encoder that ships."""
+    import numpy as np
+
+    from imagier.models import _torch, engines, store
+    from imagier.types import BUILTIN, SettingError
+
+    encoder = store.find(BUILTIN, "embed")
+    assert encoder.card.input.size is not None
+    height, width = encoder.card.input.size
+    batch = np.random.default_rng(0).integers(0, 256, (32, height, width, 3), np.uint8)
+    try:
+        chosen = engines.choose(encoder)
+        yield f"  one that has weights, on {chosen.engine} in {chosen.precision} ({chosen.why})"
+        run = engines.network(encoder, engine=chosen.engine, precision=chosen.precision)
+        run(batch)  # what is slow the first time
+        begun, n = time.perf_counter(), 0
+        while time.perf_counter() - begun < 0.5:
+            n += len(run(batch)["embedding"])
+        speed = f"{n / (time.perf_counter() - begun):.0f} images a second"
+        yield f"  {chosen.engine}: {speed} on {_torch.device()} (the builtin encoder, {len(batch)} at a time)"
+    except (SettingError, RuntimeError) as error:  # RuntimeError: what a card or its driver cannot do
+        told = str(error).strip().split("\n")[0]
+        yield f"  torch on {_torch.device()} fails: {told}"
 
 
 def _decoding() -> str:

@@ -18,7 +18,8 @@ import msgspec
 
 from imagier.images import decode, to_uint8
 from imagier.models import hub, store, zoo
-from imagier.models.model import CARD, Model, Role, Task, read_model, write_model
+from imagier.models._told import TAKEN
+from imagier.models.model import CARD, Card, Model, Role, Task, read_model, write_model
 from imagier.models.zoo import Entry
 from imagier.sources import scan
 from imagier.types import BUILTIN, Image, ImageError, ModelError, SettingError
@@ -54,8 +55,14 @@ def _row(name: str, folder: Path | None, entry: Entry | None) -> dict[str, Any]:
     except ModelError as error:
         return row | {"here": "damaged", "problem": str(error)}
     known = {"name": card.name, "task": card.task, "precision": card.precision, "licence": card.licence}
-    pulled = "recorded" if card.name.startswith((zoo.TIMM, zoo.HUB)) else "imported"
-    return row | known | {"pinned": row["pinned"] or pulled}
+    if not _pulled(card):
+        row["pinned"] = "imported"
+    return row | known | {"pinned": row["pinned"] or "recorded"}
+
+
+def _pulled(card: Card) -> bool:
+    """Whether a model came by `pull`, and not as somebody's file under that name."""
+    return " at " in card.source and card.source.startswith("http")
 
 
 def pinned(entry: Entry) -> str:
@@ -75,6 +82,8 @@ def describe(named: str) -> dict[str, Any]:
         if not here:
             return told | {"here": "no", "get": store.how_to_get(named)}
     model = store.get(named)
+    if "pinned" in told and not _pulled(model.card):
+        told["pinned"] = "imported: what is here is not what the hub gave"
     return told | {"here": str(model.folder), "card": msgspec.to_builtins(model.card)}
 
 
@@ -103,18 +112,21 @@ def pull(
 ) -> Model:
     """Bring a model of the zoo, of timm or of the hub to this machine, as a Model folder.
 
-    One that is here already is checked against its card and left. offline: from the hub's cache alone. accept_licence:
-    also where it asks for more than a name. repin: take what the hub has now, and record that. how: options of
-    `importing.import_model` for a ready network that does not say them itself; `task` likewise.
+    One that is here already is checked against its card and left, or pulled anew where it is damaged.
+    offline: from the hub's cache alone. accept_licence: also where it asks for more than a name. repin: take what the
+    hub has now, and record that. how: options of `importing.import_model` for a ready network that does not say them
+    itself; `task` likewise.
     Raises ModelError with what to do, SettingError for what is not said.
     """
     folder = store.folder_of(_name(named))
     if (folder / CARD).is_file() and not repin:
-        model = read_model(folder)
-        for role in model.card.files:
-            model.file(role)
-        tell(f"{named} is here already: {folder}")
-        return model
+        if not (damage := _damage(folder)):
+            told = {"task": task, **(how or {})}
+            if idle := [f"--{name}" for name, value in told.items() if value is not None]:
+                raise SettingError(f"{named} is here already, and {', '.join(idle)} would change nothing: add --repin")
+            tell(f"{named} is here already: {folder}")
+            return read_model(folder)
+        tell(f"{damage}\nIt is pulled anew.")
     entry = zoo.entry(named)
     offer = _offer(entry, offline or hub.told_offline(), repin, tell)
     names = _chosen(entry, offer)
@@ -134,11 +146,29 @@ def pull(
     return model
 
 
+def _damage(folder: Path) -> str:
+    """What is wrong with a Model folder; empty for nothing. Raises ModelError where only its owner can mend it."""
+    try:
+        model = read_model(folder)
+    except ModelError as error:
+        return str(error)
+    try:
+        _checked(model)
+    except ModelError as error:
+        if not _pulled(model.card):
+            raise
+        return str(error)
+    return ""
+
+
 def _name(named: str) -> str:
     """A name that can be a folder's. Raises SettingError."""
+    from imagier.stages.embed import CLASSICAL
+    from imagier.stages.upscale import LANCZOS
+
     if not re.fullmatch(r"[A-Za-z0-9][\w.:/+-]*", named) or ".." in named:
         raise SettingError(f"{named!r} cannot be a model's name: letters, digits, and . - _ + inside it")
-    if named == BUILTIN:
+    if named in (BUILTIN, CLASSICAL, LANCZOS):
         raise SettingError(f"{named!r} is the name of what ships with imagier: choose another")
     return named
 
@@ -149,8 +179,8 @@ def _offer(entry: Entry, offline: bool, repin: bool, tell: Tell) -> hub.Offer:
         raise ModelError(f"no repository of {entry.name} is known: {entry.notes}")
     pins = hub.recorded(entry.repo)
     names = [name for each in entry.files.values() for name in each] or list(pins)
-    known = entry.revision or next((pins[name].revision for name in names if name in pins), hub.MAIN)
-    by_hand = store.how_to_get(entry.name)
+    known = next((pins[name].revision for name in names if name in pins), entry.revision or hub.MAIN)
+    by_hand = store.how_to_get(entry.name, entry)
     if offline:
         if offer := hub.look_in_cache(entry.repo, known):
             return offer
@@ -174,9 +204,8 @@ def _chosen(entry: Entry, offer: hub.Offer) -> dict[str, str]:
     for role, candidates in entry.files.items():
         there = [name for name in candidates if name in offer.files]
         if not there:
-            raise ModelError(
-                f"{entry.repo} at {offer.commit} has no {' and no '.join(candidates)}. {store.how_to_get(entry.name)}"
-            )
+            none = " and no ".join(candidates)
+            raise ModelError(f"{entry.repo} at {offer.commit} has no {none}. {store.how_to_get(entry.name, entry)}")
         names[role] = there[0]
     return names | (_stated.beside_a_network(offer) if "network" in names and entry.task is None else {})
 
@@ -223,6 +252,8 @@ def _made(entry: Entry, files: Mapping[str, Path], given: Mapping[str, Any], lic
     else:
         arch = given.get("arch") or entry.architecture
         options = {"arch": arch} if arch or "config" not in files else _stated.weights(files["config"])
+    # Of what is stated beside it, what the task has a use for: nobody gave the rest.
+    options = {name: value for name, value in options.items() if entry.task in TAKEN.get(name, (entry.task,))}
     return import_model(
         files.get("network") or files["weights"],
         name=entry.name,

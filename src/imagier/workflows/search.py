@@ -287,10 +287,13 @@ def _steps(collection: Collection, on: str) -> tuple[list[Bound], list[Bound]]:
 
 def _of_text(collection: Collection, text: str, on: str) -> _Query:
     from imagier.models.text import embed_texts, has_text
+    from imagier.stages.embed import EMBED
 
     if not text.strip():
         raise SettingError("the text to search with is empty")
     receipt = _receipt_of(collection, on)
+    if receipt.stage != EMBED.name:
+        raise SettingError(f"{on!r} was made by {receipt.stage}, which no text goes through: search on another column")
     model = _model_of(receipt)
     if model is None or not has_text(model):
         encoder = receipt.settings.get("encoder", receipt.stage)
@@ -319,13 +322,13 @@ def _receipt_of(collection: Collection, on: str) -> Receipt:
 
 def _model_of(receipt: Receipt) -> Any:
     """The Model folder behind a step's vectors; None where no model is."""
-    from imagier.models.store import NETWORKS, find
-    from imagier.stages.embed import CLASSICAL, EMBED
+    from imagier.models.store import find, is_network_file
+    from imagier.stages.embed import CLASSICAL
 
-    encoder = receipt.settings.get("encoder")
-    if receipt.stage != EMBED.name or encoder == CLASSICAL or str(encoder).lower().endswith(NETWORKS):
+    encoder = str(receipt.settings["encoder"])
+    if encoder == CLASSICAL or is_network_file(encoder):
         return None  # a bare network file has no second one for text
-    return find(str(encoder), "embed")
+    return find(encoder, "embed")
 
 
 def _unit(values: Sequence[float]) -> np.ndarray:
