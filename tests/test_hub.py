@@ -209,6 +209,14 @@ def test_a_history_that_was_written_anew_is_refused_until_it_is_trusted(server, 
     assert hub.recorded(REPO)["network.onnx"].revision == new
 
 
+def test_what_a_repository_states_for_another_task_is_left(server, files):
+    """Of a classifier that is to embed: labels are no option of that."""
+    stated = {"config.json": b'{"id2label": {"0": "a", "1": "b"}}'}
+    server.publish(REPO, {"model.onnx": files["network.onnx"].read_bytes(), **stated})
+    model = pull(task="embed", how={"size": 8, "mean": (0, 0, 0), "std": (1, 1, 1)}, accept_licence=True)
+    assert (model.card.task, model.card.labels) == ("embed", ())
+
+
 def test_a_new_pin_goes_before_the_tables_commit(server, files, monkeypatch, tmp_path):
     old = server.publish(REPO, files)
     entry = zoo.Entry("tiny", "embed", "onnx", REPO, {"network": ("network.onnx",)}, revision=old, licence="mit")
@@ -496,8 +504,11 @@ def test_a_damaged_model_is_pulled_anew_and_an_imported_one_is_left(server, file
     path.write_bytes(good[:-1])
     assert pull(tell=told.append).file("network").read_bytes() == good
     assert "pulled anew" in "\n".join(told)
+    card = (path.parent / "model.json").read_bytes()
     (path.parent / "model.json").write_text("{")
-    assert pull().file("network").read_bytes() == good
+    with pytest.raises(ModelError, match="away, and pull again"):
+        pull()
+    (path.parent / "model.json").write_bytes(card)
     with pytest.raises(SettingError, match="--size"):
         pull(how={"size": 8})
 

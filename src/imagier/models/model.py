@@ -220,7 +220,11 @@ def _written(target: Path, card: Card, files: Mapping[Role, Path | bytes]) -> Mo
         if target.exists():
             # Aside, not away: were the process killed between the two, the old one would still be there.
             target.rename(old := made.with_name(f"{made.name}.old"))
-            made.rename(target)
+            try:
+                made.rename(target)
+            except OSError:
+                old.rename(target)
+                raise
             shutil.rmtree(old)
         else:
             made.rename(target)

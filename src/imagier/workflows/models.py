@@ -150,8 +150,8 @@ def _damage(folder: Path) -> str:
     """What is wrong with a Model folder; empty for nothing. Raises ModelError where only its owner can mend it."""
     try:
         model = read_model(folder)
-    except ModelError as error:
-        return str(error)
+    except ModelError as error:  # whose it was, the card would have said
+        raise ModelError(f"{error}. Take {folder} away, and pull again.") from error
     try:
         _checked(model)
     except ModelError as error:
@@ -252,17 +252,21 @@ def _made(entry: Entry, files: Mapping[str, Path], given: Mapping[str, Any], lic
     else:
         arch = given.get("arch") or entry.architecture
         options = {"arch": arch} if arch or "config" not in files else _stated.weights(files["config"])
-    # Of what is stated beside it, what the task has a use for: nobody gave the rest.
-    options = {name: value for name, value in options.items() if entry.task in TAKEN.get(name, (entry.task,))}
+    task = entry.task or "embed"
     return import_model(
         files.get("network") or files["weights"],
         name=entry.name,
-        task=entry.task or "embed",
+        task=task,
         licence=licence,
         source=source,
         replace=True,
-        **(options | dict(given)),
+        **(_of_use(options, task) | dict(given)),
     )
+
+
+def _of_use(stated: Mapping[str, Any], task: Task) -> dict[str, Any]:
+    """Of what nobody gave but is stated elsewhere, what a network of the task has a use for."""
+    return {name: value for name, value in stated.items() if task in TAKEN.get(name, (task,))}
 
 
 def _folder(entry: Entry, card: Path, get: Callable[..., Path], licence: str, source: str) -> Model:
@@ -310,8 +314,8 @@ def take(
         task = task or read_model(file).card.task
     elif entry is not None:
         is_weights = file.suffix.lower() in store.WEIGHTS
-        given = ({"arch": entry.architecture} if is_weights else dict(entry.how)) | given
-        task = task or entry.task
+        task = task or entry.task or "embed"
+        given = ({"arch": entry.architecture} if is_weights else _of_use(entry.how, task)) | given
     if task is None and file.is_file():
         raise SettingError(f"what {file} is for must be said: {TASKS}")
     return import_model(
