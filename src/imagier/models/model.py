@@ -62,7 +62,7 @@ class Input(_Strict, frozen=True, kw_only=True):
     """The short side before the centre crop; None: that of `size`."""
     interpolation: Literal["bilinear", "bicubic", "lanczos", "area"] = "bilinear"
     """The first three as Pillow does them, antialiased when shrinking; area: `images.resize`, faster, and of strips,
-    of which the middle sixteenth or less is kept, bilinear."""
+    of which a 256th or less is kept, bilinear."""
     pad_value: Annotated[int, msgspec.Meta(ge=0, le=255)] = 114
     pad_at: Literal["corner", "centre"] = "corner"
     """Where the padded image lies: at the top left, or in the middle."""

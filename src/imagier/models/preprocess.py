@@ -17,7 +17,7 @@ from imagier.images import resize
 from imagier.models.model import Input
 from imagier.types import Image
 
-STRIP = 16
+STRIP = 256
 """So many times what is kept of it, an image is not resized by areas: a strip of 1 x 60,000 pixels would be 5.6 GB."""
 
 
