@@ -56,7 +56,7 @@ def features(model: Model, images: list[np.ndarray], engine: str) -> np.ndarray:
     batch, _ = prepare(images, model.card.input)
     output = model.output("embedding")
     values = engines.network(model, engine=engine)(batch)[output.tensors[0]]
-    return quantise.POOLED[output.form](values, "nchw")
+    return engines.pooled(values, output.form, "nchw")
 
 
 def holds(model: Model, made: Model, engine: str, fresh: list[np.ndarray]) -> None:

@@ -243,7 +243,7 @@ def _is_file(value: str) -> bool:
     """Whether a setting is the path of a file, or of a Model folder."""
     from imagier.models.store import is_path
 
-    return bool(value) and os.path.exists(value) and is_path(value)
+    return bool(value) and is_path(value)
 
 
 def parse_setting(text: str) -> tuple[str, Any]:

@@ -12,7 +12,8 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+
+import numpy as np
 
 from imagier.models import _onnxruntime, _openvino, _torch
 from imagier.models._openvino import package as openvino
@@ -32,11 +33,9 @@ __all__ = [
     "network",
     "openvino",
     "pick",
+    "pooled",
     "ports",
 ]
-
-Precision = Literal["auto", "float32", "bfloat16"]
-"""What a person may ask for."""
 
 
 @dataclass(frozen=True)
@@ -211,6 +210,17 @@ def _unable(engine: str, model: Model, role: Role) -> str:
     if Path(path).suffix.lower() not in suffixes:
         return f"the engine {engine} runs {', '.join(suffixes)}, and the model {model.card.name} has {path}"
     return ""
+
+
+def pooled(values: np.ndarray, form: str, layout: str) -> np.ndarray:
+    """What a network gave, (n, ...), as vectors (n, width) of the same dtype, by the form that its card says it has."""
+    if form == "cls":
+        values = values[:, 0]
+    elif form == "tokens":
+        values = values.mean(axis=1)
+    elif form == "maps":
+        values = values.mean(axis=(2, 3) if layout == "nchw" else (1, 2))
+    return values.reshape(len(values), -1)
 
 
 def _able(model: Model, role: Role) -> list[str]:

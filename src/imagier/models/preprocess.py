@@ -105,10 +105,10 @@ def _resize(
     image: np.ndarray, size: tuple[int, int], spec: Input, box: tuple[int, int, int, int] | None = None
 ) -> np.ndarray:
     """The image at `size` (width, height); of that the part in `box` alone, where one is given."""
+    if spec.interpolation != "area":
+        return resample(image, size, spec.interpolation, box)
     x0, y0, x1, y1 = box or (0, 0, *size)
-    if spec.interpolation == "area" and size[0] * size[1] > STRIP * (x1 - x0) * (y1 - y0):
+    if size[0] * size[1] > STRIP * (x1 - x0) * (y1 - y0):
         return resample(image, size, "bilinear", box)
-    if spec.interpolation == "area":
-        made = resize(image, size=size)[y0:y1, x0:x1]
-        return made if made.ndim == 3 else made[:, :, None]
-    return resample(image, size, spec.interpolation, box)
+    made = resize(image, size=size)[y0:y1, x0:x1]
+    return made if made.ndim == 3 else made[:, :, None]

@@ -17,7 +17,7 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -183,17 +183,7 @@ def answers(model: Model, batch: np.ndarray) -> np.ndarray:
     output = model.output("embedding" if model.card.task == "embed" else "logits")
     parts = [run(batch[at : at + 8])[output.tensors[0]] for at in range(0, len(batch), 8)]
     values = np.concatenate(parts).astype(np.float64)
-    return POOLED[output.form](values, model.card.input.layout).reshape(len(values), -1)
-
-
-POOLED: dict[str, Callable[[np.ndarray, str], np.ndarray]] = {
-    "vector": lambda values, _: values,
-    "logits": lambda values, _: values,
-    "cls": lambda values, _: values[:, 0],
-    "tokens": lambda values, _: values.mean(axis=1),
-    "maps": lambda values, layout: values.mean(axis=(2, 3) if layout == "nchw" else (1, 2)),
-}
-"""Form of an output -> its values as an embedding has them."""
+    return engines.pooled(values, output.form, model.card.input.layout)
 
 
 def fidelity(wanted: np.ndarray, got: np.ndarray) -> float:

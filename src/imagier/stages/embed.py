@@ -129,7 +129,7 @@ def _by_network(model: Model, tone: Tone, storage: Storage, normalise: bool, eng
 
         def apply(columns: Columns) -> Columns:
             batch, _ = prepare(eight_bit(columns, tone), spec)
-            vectors = pooled(run(batch)[output.tensors[0]], output.form, spec.layout)
+            vectors = engines.pooled(run(batch)[output.tensors[0]], output.form, spec.layout)
             if normalise:
                 vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
             return {"embedding": vectors}
@@ -137,17 +137,6 @@ def _by_network(model: Model, tone: Tone, storage: Storage, normalise: bool, eng
         return apply
 
     return _step(output.width, storage, load, model.keys, choice.precision, short_side(spec))
-
-
-def pooled(values: np.ndarray, form: str, layout: str) -> np.ndarray:
-    """A network's output as vectors (n, width) float32, by what its card says of it."""
-    if form == "cls":
-        values = values[:, 0]
-    elif form == "tokens":
-        values = values.mean(axis=1)
-    elif form == "maps":
-        values = values.mean(axis=(2, 3) if layout == "nchw" else (1, 2))
-    return values.reshape(len(values), -1)
 
 
 def _step(
