@@ -6,8 +6,10 @@
 
 The student begins as the teacher, in real numbers, and learns to give at 176 pixels what the teacher gives at 224: its
 features, how they lie to one another (Park et al. 2019), its classes (Hinton et al. 2015) and its inner maps; and to
-give it whatever the light, and turned. Then what it gives on the pack is centred, whitened by a quarter and cut to 512
-numbers. Stopped at any time, the same command goes on from the last checkpoint. Runs on a GPU where torch sees one.
+give it whatever the light, and turned. In a last, short phase it learns the pack's own labels too, and, where --alike
+is above 0, that small crops of an image are like the whole. Then what it gives on the pack is centred, whitened by a
+quarter and cut to 512 numbers. Stopped at any time, the same command goes on from the last checkpoint. Runs on a GPU
+where torch sees one.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ import torch
 from teacher import SIDE as LARGE
 from teacher import Teacher, begin
 from torch.nn import functional
-from views import Changes, batch, opened, packs
+from views import Changes, Pack, Views, batch, opened, packs
 
 from imagier.models.model import Input
 from imagier.models.networks.encoder import SIDE, WIDTH, Encoder
@@ -37,10 +39,15 @@ from imagier.models.preprocess import place
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 STEPS, BATCH, RATE, WARM = 1600, 64, 3e-4, 40
+LAST, LAST_RATE = 250, 1e-4
+"""Steps and rate of the last phase. The moving mean is longer than it, so what ships lies between the two phases: the
+weights at its end by themselves see worse (LOG.md)."""
+CROPS = 2
+"""Small crops of each view, where their loss counts."""
 KEPT = 0.998
 """Of the moving mean of the weights, which is what ships."""
 EACH = 100
-TOLD = ("seed", "steps", "batch", "light", "turned")
+TOLD = ("seed", "steps", "last", "batch", "light", "turned", "labels", "alike")
 """Options that a checkpoint must have been begun with, beside the side of what the student sees."""
 PROBED = 300
 WHITENED = 0.25
@@ -58,11 +65,15 @@ def main() -> None:
     parser.add_argument("--into", type=Path, help="the Model folder to write")
     parser.add_argument("--probe", type=Path, help="the folder of the sets that benchmarks/encoders.py measures on")
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--last", type=int, default=LAST, help="steps of the last phase, by the pack's labels too")
     parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--each", type=int, default=EACH, help="steps from checkpoint to checkpoint")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--light", type=float, default=Changes.light)
     parser.add_argument("--turned", type=float, default=Changes.turned)
+    parser.add_argument("--labels", type=float, default=0.3, help="what the labels' loss counts, in the last phase")
+    parser.add_argument("--alike", type=float, default=0.0, help="what the small crops' loss counts, in the last phase")
+    parser.add_argument("--cache", type=Path, help="what the teacher said; teacher.bin in --work unless given")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     images = packs(options.pack)
@@ -78,12 +89,11 @@ def main() -> None:
 class Run:
     """A training that can be left and taken up again."""
 
-    def __init__(self, options: argparse.Namespace, images: list[list[bytes]]) -> None:
+    def __init__(self, options: argparse.Namespace, images: list[Pack]) -> None:
         self.options, self.images = options, images
         self.told = {name: getattr(options, name) for name in TOLD} | {"side": SIDE}
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.changes = Changes(options.light, options.turned)
-        self.teacher = Teacher(options.teacher, os.cpu_count() or 1)
+        self.teacher = Teacher(options.teacher, options.cache or options.work / "teacher.bin", os.cpu_count() or 1)
         torch.manual_seed(options.seed)
         student, head = begin(options.teacher)
         self.student = student.to(self.device, memory_format=torch.channels_last).train()
@@ -122,15 +132,16 @@ class Run:
     def train(self) -> None:
         """All steps that are left."""
         ready: queue.Queue = queue.Queue(4)
-        left = range(self.step, self.options.steps)
+        options = self.options
+        left = range(self.step, options.steps + options.last)
 
         def feed() -> None:
             try:
                 for step in left:
-                    large, small, turned = batch(
-                        self.images, self.options.batch, self.options.seed, step, self.changes, LARGE, SIDE
-                    )
-                    ready.put((small, turned, self.teacher(large)))
+                    crops = CROPS if step >= options.steps and options.alike else 0
+                    changes = Changes(options.light, options.turned, crops)
+                    shown = batch(self.images, options.batch, options.seed, step, changes, (LARGE, SIDE))
+                    ready.put((shown, self.teacher(shown.large)))
             except Exception as error:  # noqa: BLE001 - raised again where it is waited for
                 ready.put(error)
 
@@ -142,37 +153,47 @@ class Run:
                 raise shown
             parts.append(self.learn(*shown))
             self.step = step + 1
-            if self.step % self.options.each == 0 or self.step == self.options.steps:
+            if self.step % options.each == 0 or self.step in (options.steps, options.steps + options.last):
                 self.leave()
                 mean = {name: round(float(np.mean([each[name] for each in parts])), 5) for name in parts[0]}
-                rate = len(parts) * self.options.batch / (time.perf_counter() - begun)
+                rate = len(parts) * options.batch / (time.perf_counter() - begun)
                 self.say({"step": self.step, "images/s": round(rate, 1)} | mean)
                 begun, parts = time.perf_counter(), []
-            if self.options.probe and self.step % PROBED == 0:
-                self.say({"step": self.step, "probe": probe(self.kept, self.options.probe, self.device)})
+            if options.probe and self.step % PROBED == 0:
+                self.say({"step": self.step, "probe": probe(self.kept, options.probe, self.device)})
                 begun, parts = time.perf_counter(), []
 
-    def learn(self, small: np.ndarray, turned: np.ndarray, told: dict[str, np.ndarray]) -> dict[str, float]:
+    def rate(self) -> float:
+        """Each phase warms up and goes down to nothing."""
+        options = self.options
+        last = self.step >= options.steps
+        step, steps = (self.step - options.steps, options.last) if last else (self.step, options.steps)
+        most = LAST_RATE if last else RATE
+        return most * min(1.0, (step + 1) / WARM) * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+    def learn(self, shown: Views, told: dict[str, np.ndarray]) -> dict[str, float]:
         """One step; gives the parts of the loss."""
-        done = self.step / self.options.steps
-        rate = RATE * min(1.0, (self.step + 1) / WARM) * 0.5 * (1 + math.cos(math.pi * done))
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = self.rate()
         wanted = {name: torch.from_numpy(each).to(self.device) for name, each in told.items()}
-        features, map8, map16 = self.student.features(entered(small, self.device))
+        features, map8, map16 = self.student.features(entered(shown.small, self.device))
         now = wanted["features"].mean(0)
         self.middle = now if self.middle is None else 0.98 * self.middle + 0.02 * now
         mine = functional.normalize(features - self.middle, dim=1)
         theirs = functional.normalize(wanted["features"] - self.middle, dim=1)
-        soft = functional.log_softmax(self.head(features) / 2, 1), functional.softmax(wanted["logits"] / 2, 1)
-        upright = torch.from_numpy(~turned).to(self.device)
+        logits = self.head(features)
+        soft = functional.log_softmax(logits / 2, 1), functional.softmax(wanted["logits"] / 2, 1)
+        upright = torch.from_numpy(~shown.turned).to(self.device)
         losses = {
             "features": 1 - (mine * theirs).sum(1).mean(),
             "relations": (mine @ mine.T - theirs @ theirs.T).square().mean(),
             "classes": 4 * functional.kl_div(*soft, reduction="batchmean"),
             "maps": apart(map8[upright], wanted["map8"][upright]) + apart(map16[upright], wanted["map16"][upright]),
         }
+        if self.step >= self.options.steps:
+            losses |= self.last(shown, logits)
         weights = {"features": 1.0, "relations": 10.0, "classes": 0.1, "maps": 0.5}
+        weights |= {"labels": self.options.labels, "alike": self.options.alike}
         loss = sum(weights[name] * each for name, each in losses.items())
         self.optimiser.zero_grad()
         loss.backward()
@@ -183,6 +204,21 @@ class Run:
             for kept, learnt in zip(self.kept.parameters(), self.student.parameters(), strict=True):
                 kept.lerp_(learnt, 1 - share)
         return {name: float(each.detach()) for name, each in losses.items()}
+
+    def last(self, shown: Views, logits: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What the last phase adds: the labels; and small crops' features, to be those that the whole view has by the
+        moving mean of the weights (as in multi-crop, Caron et al. 2020)."""
+        losses = {}
+        if self.options.labels:
+            classes = torch.from_numpy(shown.classes).to(self.device)
+            losses["labels"] = functional.cross_entropy(logits, classes, ignore_index=-1)
+        if len(shown.crops):
+            with torch.no_grad():
+                whole = self.kept.features(entered(shown.small, self.device))[0] - self.middle
+            crops = self.student.features(entered(shown.crops, self.device))[0] - self.middle
+            each = whole.repeat_interleave(len(shown.crops) // len(whole), 0)
+            losses["alike"] = 1 - functional.cosine_similarity(crops, each, dim=1).mean()
+        return losses
 
 
 def entered(images: np.ndarray, device: str) -> torch.Tensor:
@@ -200,10 +236,10 @@ def apart(mine: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
 # ---------------------------------------------------------------- the embedding
 
 
-def fit_head(network: Encoder, images: list[list[bytes]], seed: int, device: str) -> None:
+def fit_head(network: Encoder, images: list[Pack], seed: int, device: str) -> None:
     """Centre, whiten and cut what the network gives, by a sample of the pack: half of it from each."""
     rng = np.random.default_rng(seed)
-    chosen = [pack[at] for pack in images for at in rng.permutation(len(pack))[: SAMPLED // 2]]
+    chosen = [pack.images[at] for pack in images for at in rng.permutation(len(pack.images))[: SAMPLED // 2]]
     pooled, inner = [], []
     with torch.inference_mode():
         for at in range(0, len(chosen), 64):
@@ -267,7 +303,8 @@ def write(network: Encoder, options: argparse.Namespace) -> None:
         task="embed",
         folder=options.into,
         licence="Apache-2.0",
-        source=f"recipes/encoder, seed {options.seed}, {options.steps} steps; begun with MobileNetV2 1.0 224 quant",
+        source=f"recipes/encoder, seed {options.seed}, {options.steps} and {options.last} steps; "
+        "begun with MobileNetV2 1.0 224 quant",
         half=True,
         replace=True,
     )
