@@ -21,7 +21,7 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "page",
-    [ROOT / "docs" / "guide.md", ROOT / "docs" / "models.md", ROOT / "docs" / "encoder.md", ROOT / "README.md"],
+    [*(ROOT / "docs" / f"{name}.md" for name in ("guide", "models", "encoder", "training")), ROOT / "README.md"],
     ids=lambda page: page.name,
 )
 def test_a_page_runs_from_top_to_bottom(page, tmp_path):
@@ -39,7 +39,9 @@ def test_every_command_and_option_has_help():
     from imagier.cli import main
 
     inner = {
-        f"{name} {sub}": each for name in ("models", "presets") for sub, each in main.commands[name].commands.items()
+        f"{name} {sub}": each
+        for name in ("models", "presets", "train")
+        for sub, each in main.commands[name].commands.items()
     }
     for name, command in (main.commands | inner).items():
         assert command.help, name

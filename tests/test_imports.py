@@ -59,6 +59,11 @@ def test_stages_know_no_workflow_and_no_training(path):
     assert not touches(path, "imagier.workflows", "imagier.training", "imagier.outputs", "imagier.collection")
 
 
+@pytest.mark.parametrize("path", inside("training"), ids=lambda path: path.name)
+def test_training_knows_no_stage_and_no_collection(path):
+    assert not touches(path, "imagier.stages", "imagier.collection", "imagier.workflows", "imagier.pipeline")
+
+
 @pytest.mark.parametrize("path", [SOURCE / "collection.py"], ids=lambda path: path.name)
 def test_the_collection_knows_no_algorithm(path):
     assert not touches(path, "imagier.algorithms", "imagier.stages", "imagier.workflows", "imagier.models")

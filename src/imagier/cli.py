@@ -15,6 +15,7 @@ import click
 import imagier
 from imagier.cli_errors import guarded
 from imagier.cli_models import models
+from imagier.cli_train import evaluate, segment, train
 
 if TYPE_CHECKING:
     from imagier.collection import Collection
@@ -42,7 +43,8 @@ def verb(function: Callable[..., Any]) -> Callable[..., Any]:
     return main.command()(guarded(function))
 
 
-main.add_command(models)
+for each in (models, train, evaluate, segment):
+    main.add_command(each)
 
 
 @verb

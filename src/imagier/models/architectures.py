@@ -5,7 +5,7 @@
                                                                need QuickGELU, whose name says so
     smp:unet/resnet34, smp:fpn/tu-convnext_tiny                segmentation_models_pytorch's segmenters: decoder/encoder
     edsr:16x64@3, carn-m@3                                     upscalers (networks/)
-    imagier:encoder                                            the encoder that ships (networks/encoder.py)
+    imagier:encoder, imagier:unet                              the encoder that ships, and a U-Net upon it (networks/)
 
 None is ever downloaded: weights come from a file. The packages are those of the extra `train`.
 """
@@ -121,9 +121,9 @@ def unwrapped(state: Mapping[str, Any]) -> dict[str, Any]:
 
 def _family(architecture: str) -> tuple[Family, str]:
     kind, _, name = architecture.partition(":")
-    kind = kind.partition("@")[0]
+    kind = architecture if kind == "imagier" else kind.partition("@")[0]
     if kind not in FAMILIES:
-        known = "timm:NAME, open_clip:NAME, smp:DECODER/ENCODER, edsr:16x64@3, carn-m@3, imagier:encoder"
+        known = "timm:NAME, open_clip:NAME, smp:DECODER/ENCODER, edsr:16x64@3, carn-m@3, imagier:encoder, imagier:unet"
         raise SettingError(f"{nearest('architecture', kind, FAMILIES)} Known are {known}.")
     return FAMILIES[kind], name
 
@@ -322,6 +322,13 @@ def smp_input(architecture: str, network: Any, size: tuple[int, int] | None, tol
     multiple = int(network.encoder.output_stride) if network.requires_divisible_input_shape else 1
     kernel = next(value for value in network.state_dict().values() if value.ndim == 4)
     known = {"colour": "grey" if kernel.shape[1] == 1 else "rgb", **_smp_normalised(architecture, kernel, told)}
+    return _either_size(architecture, multiple, size, told, known)
+
+
+def _either_size(
+    architecture: str, multiple: int, size: tuple[int, int] | None, told: Mapping[str, Any], known: dict[str, Any]
+) -> dict[str, Any]:
+    """Of a segmenter: one size, and how an image comes to it; or any, as images are."""
     if size is None:
         if geometry := [option for option in ("fit", "resize", "interpolation") if option in told]:
             raise SettingError(f"{architecture} takes images of any size as they are: leave out {', '.join(geometry)}")
@@ -354,21 +361,43 @@ encoders/_legacy_pretrained_settings.py); the package itself has them from the h
 # ---------------------------------------------------------------- our own
 
 
-def _encoder(architecture: str, name: str, _classes: int | None = None, _size: tuple[int, int] | None = None) -> Any:
-    if name != "encoder":
-        raise SettingError(f"there is no architecture {architecture!r}: imagier:encoder is the only one of imagier's")
+def _encoder(architecture: str, _name: str, _classes: int | None, _size: tuple[int, int] | None) -> Any:
     return importlib.import_module("imagier.models.networks.encoder").Encoder()
+
+
+HALF = {"mean": (128 / 255,) * 3, "std": (128 / 255,) * 3}
+"""pixels - 128, over 128, as the weights that the encoder began with saw them."""
 
 
 def encoder_input(size: tuple[int, int] | None) -> dict[str, Any]:
     """Fields of a card's Input, for the encoder."""
     side = importlib.import_module("imagier.models.networks.encoder").SIDE
-    half = (128 / 255,) * 3  # pixels - 128, over 128, as the weights that it began with saw them
-    return {"size": size or (side, side), "mean": half, "std": half, "interpolation": "area", "fit": "crop"}
+    return {"size": size or (side, side), **HALF, "interpolation": "area", "fit": "crop"}
 
 
-def _encoder_fitted(architecture: str, name: str, state: Mapping[str, Any], _: tuple[int, int] | None) -> Any:
-    network = _encoder(architecture, name)
+def _encoder_fitted(architecture: str, name: str, state: Mapping[str, Any], size: tuple[int, int] | None) -> Any:
+    network = _encoder(architecture, name, None, size)
+    networks.check(architecture, network.state_dict(), state)
+    network.load_state_dict(state)
+    return network
+
+
+def _unet(_architecture: str, _name: str, classes: int | None, _size: tuple[int, int] | None) -> Any:
+    return importlib.import_module("imagier.models.networks.unet").UNet(classes or 1)
+
+
+def unet_input(architecture: str, size: tuple[int, int] | None, told: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a card's Input, for imagier's U-Net: any size that is a multiple of 32, unless one is given."""
+    return _either_size(architecture, MULTIPLE, size, told, dict(HALF))
+
+
+MULTIPLE = 32
+"""Of imagier's U-Net, which halves its image five times."""
+
+
+def _unet_fitted(architecture: str, name: str, state: Mapping[str, Any], size: tuple[int, int] | None) -> Any:
+    head = state.get("head.weight")
+    network = _unet(architecture, name, None if head is None else len(head), size)
     networks.check(architecture, network.state_dict(), state)
     network.load_state_dict(state)
     return network
@@ -413,6 +442,7 @@ FAMILIES: dict[str, Family] = {
     "smp": Family(_smp, _smp_fitted, {"segment": {"network": LOGITS}}),
     "edsr": Family(_own, _own_fitted, LARGER),
     "carn-m": Family(_own, _own_fitted, LARGER),
-    "imagier": Family(_encoder, _encoder_fitted, {"embed": {"network": MAPS}}),
+    "imagier:encoder": Family(_encoder, _encoder_fitted, {"embed": {"network": MAPS}}),
+    "imagier:unet": Family(_unet, _unet_fitted, {"segment": {"network": LOGITS}}),
 }
 """What stands before the colon -> how it is built."""

@@ -45,6 +45,7 @@ def export(
     size: tuple[int, int] | None = None,
     how: Mapping[str, Any] | None = None,
     half: bool = False,
+    besides: Mapping[Role, bytes] | None = None,
     replace: bool = False,
 ) -> Model:
     """Write the Model folder of an architecture with its weights.
@@ -53,6 +54,7 @@ def export(
     size: (height, width) of the images, where the architecture leaves it open or can be built for another.
     how: fields of the card's Input that go before the architecture's own.
     half: weights once, as float16, in the ONNX file: engines compute in float32, and torch reads them from there.
+    besides: files by role that are kept beside the network: what a training was told, and its split.
     Raises SettingError for what is not known or does not fit, ModelError for weights that are not its.
     """
     Told(labels=tuple(labels)).fits(task)
@@ -68,6 +70,7 @@ def export(
         shapes, files = _files(torch, architecture, network, ports, spec, text, Path(made), half)
         if task == "segment" and spec.size is None:
             _hold(torch, architecture, network, Path(made) / NAMES["network"], spec)
+        files |= besides or {}
         card = Card(
             name=name,
             task=task,
@@ -146,6 +149,8 @@ NAMES: Mapping[Role, str] = {
     "text": "text.onnx",
     "tokenizer": "tokenizer.json",
     "weights": "weights.safetensors",
+    "split": "split.json",
+    "training": "training.yaml",
 }
 
 
@@ -264,8 +269,10 @@ def _described(
     elif family == "open_clip":
         known = architectures.clip_input(network)
         text = Text(length=architectures.clip_config(architecture, name)["text_cfg"].get("context_length", 77), pad=0)
-    elif family == "imagier":
+    elif architecture == "imagier:encoder":
         known = architectures.encoder_input(size)
+    elif architecture == "imagier:unet":
+        known = architectures.unet_input(architecture, size, how)
     else:
         own, _, scale = networks.describe(architecture)
         if how or size:

@@ -27,7 +27,9 @@ from imagier.types import ModelError
 CARD = "model.json"
 
 Task = Literal["embed", "upscale", "detect", "segment", "classify"]
-Role = Literal["network", "text", "tokenizer", "weights"]
+Role = Literal["network", "text", "tokenizer", "weights", "split", "training"]
+RECORDS = ("split", "training")
+"""Roles of what tells how a model came about, which no result depends on."""
 Form = Literal["vector", "maps", "cls", "tokens", "image", "logits", "yolov10", "yolov8", "yolox", "detr"]
 
 Side = Annotated[int, msgspec.Meta(ge=1, le=8192)]
@@ -135,7 +137,7 @@ class Model:
     def keys(self) -> tuple[str, ...]:
         """What results depend on, for `Step.weights`: sha256 of each file, and of how the card says to use them."""
         how = [self.card.input, self.card.outputs, self.card.scale, self.card.labels, self.card.text]
-        files = [each.sha256 for _, each in sorted(self.card.files.items())]
+        files = [each.sha256 for role, each in sorted(self.card.files.items()) if role not in RECORDS]
         return (*files, hashlib.sha256(msgspec.json.encode(how, order="sorted")).hexdigest())
 
     def file(self, role: Role) -> Path:

@@ -1,0 +1,219 @@
+"""`imagier train`, `evaluate` and `segment`: skins over workflows/train.py, evaluate.py and segment.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from imagier.cli_errors import guarded
+
+if TYPE_CHECKING:
+    from imagier.workflows.segment import Cleaning
+    from imagier.workflows.train import Masks
+
+FOLDER = click.Path(path_type=Path)
+SOME_FAILED, NONE_SUCCEEDED = 3, 4
+
+
+def truths(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say where masks are."""
+    options = (
+        click.option("--images", type=FOLDER, required=True, metavar="DIR", help="The images, walked whole."),
+        click.option(
+            "--masks",
+            multiple=True,
+            metavar="[CLASS=]DIR",
+            help="Masks called as the images are; repeatable, a class each.",
+        ),
+        click.option("--label-images", type=FOLDER, metavar="DIR", help="Label images: a number an object, 0 none."),
+        click.option("--coco", type=FOLDER, metavar="FILE", help="Polygons and run lengths of a COCO file."),
+        click.option("--labelme", type=FOLDER, metavar="DIR", help="labelme's JSON files."),
+        click.option("--cvat", type=FOLDER, metavar="FILE", help="CVAT's XML for images."),
+        click.option("--unmasked", is_flag=True, help="In images without a mask there is nothing to find."),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def cleanings(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options from probabilities to masks."""
+    options = (
+        click.option("--threshold", type=float, default=0.5, show_default=True, help="Inside is what is likelier."),
+        click.option("--fill", type=float, default=0.01, show_default=True, help="Holes to this share are closed."),
+        click.option("--least", type=click.IntRange(0), default=0, show_default=True, help="Smallest object, pixels."),
+        click.option("--apart", is_flag=True, help="Tell touching objects apart."),
+        click.option("--flips", is_flag=True, help="The mean over mirror images: better, four times the work."),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def _masks(masks: tuple[str, ...], others: dict[str, Any]) -> Masks:
+    from imagier.types import SettingError
+    from imagier.workflows.train import Masks
+
+    named: dict[str, Path] = {}
+    for each in masks:
+        name, equals, folder = each.partition("=")
+        if not equals:
+            name, folder = "object", each
+        if name in named or not name:
+            raise SettingError(f"--masks {each}: give each folder a class of its own, such as --masks lesion=DIR")
+        named[name] = Path(folder)
+    return Masks(masks=named or None, **others)
+
+
+def _cleaning(threshold: float, fill: float, least: int, apart: bool) -> Cleaning:
+    from imagier.workflows.segment import Cleaning
+
+    return Cleaning(threshold, fill, least, apart)
+
+
+@click.group()
+def train() -> None:
+    """Train a model of one's own."""
+
+
+@train.command()
+@truths
+@click.option("--config", metavar="NAME|FILE", help="Settings: a config that comes with imagier, or a YAML file.")
+@click.option("--set", "settings", multiple=True, metavar="SETTING=VALUE", help="Change one setting; repeatable.")
+@click.option("--groups", metavar="TABLE.csv:COLUMN", help="Images of one value stay on one side of the split.")
+@click.option("--split", type=FOLDER, metavar="FILE", help="A split.json to use.")
+@click.option("--into", type=FOLDER, required=True, metavar="MODEL", help="The Model folder to write.")
+@click.option("--work", type=FOLDER, metavar="DIR", help="Checkpoints and logs [MODEL.training].")
+@click.option("--replace", is_flag=True, help="Replace a Model folder that is there.")
+@click.option("--quiet", is_flag=True, help="No progress, only the outcome.")
+@guarded
+def segmenter(
+    images: Path,
+    masks: tuple[str, ...],
+    unmasked: bool,
+    config: str | None,
+    settings: tuple[str, ...],
+    groups: str | None,
+    split: Path | None,
+    into: Path,
+    work: Path | None,
+    replace: bool,
+    quiet: bool,
+    **others: Any,
+) -> None:
+    """Train a network that tells which pixels are what, from images and their masks.
+
+    Stopped at any time, the same command goes on from the last epoch.
+    """
+    from imagier.training.config import parse_setting
+    from imagier.workflows.train import segmenter as work_on
+
+    made = work_on(
+        images=images,
+        masks=_masks(masks, others),
+        into=into,
+        config=config,
+        settings=dict(parse_setting(each) for each in settings),
+        groups=groups,
+        unmasked=unmasked,
+        split=split,
+        work=work,
+        over=replace,
+        progress=not quiet,
+    )
+    click.echo(f"written: {made.folder}")
+    click.echo(f"logs and curves: {work or into.with_name(f'{into.name}.training')}")
+
+
+@click.command()
+@click.argument("model")
+@truths
+@click.option("--part", type=click.Choice(["train", "val", "test"]), help="Of the split in MODEL; if not given, all.")
+@cleanings
+@click.option("--json", "json_path", type=FOLDER, metavar="FILE", help="Write every measure there.")
+@click.option("--page", type=FOLDER, metavar="FILE", help="Write a page with the pictures there.")
+@click.option("--quiet", is_flag=True, help="No progress, only the outcome.")
+@guarded
+def evaluate(
+    model: str,
+    images: Path,
+    masks: tuple[str, ...],
+    unmasked: bool,
+    part: str | None,
+    threshold: float,
+    fill: float,
+    least: int,
+    apart: bool,
+    flips: bool,
+    json_path: Path | None,
+    page: Path | None,
+    quiet: bool,
+    **others: Any,
+) -> None:
+    """Judge MODEL on images with their truth."""
+    from imagier.workflows import evaluate as work
+
+    made = work.segmenter(
+        model,
+        images=images,
+        masks=_masks(masks, others),
+        part=part,
+        how=_cleaning(threshold, fill, least, apart),
+        flips=flips,
+        unmasked=unmasked,
+        page=page,
+        progress=not quiet,
+    )
+    for line in made.lines():
+        click.echo(line)
+    if json_path is not None:
+        work.save(made, json_path)
+    written = [str(path) for path in (json_path, page) if path is not None]
+    if written:
+        click.echo("written: " + ", ".join(written))
+
+
+@click.command()
+@click.argument("sources", nargs=-1, required=True)
+@click.option("--model", required=True, metavar="NAME|DIR", help="A segmenter.")
+@click.option("--into", type=FOLDER, required=True, metavar="DIR", help="Where masks and overlays are written.")
+@cleanings
+@click.option("--quiet", is_flag=True, help="No progress, only the outcome.")
+@guarded
+def segment(
+    sources: tuple[str, ...],
+    model: str,
+    into: Path,
+    threshold: float,
+    fill: float,
+    least: int,
+    apart: bool,
+    flips: bool,
+    quiet: bool,
+) -> int:
+    """Write masks and overlays of images (files, folders, globs)."""
+    from imagier.workflows.segment import segment as work
+
+    made = work(
+        sources,
+        model=model,
+        into=into,
+        how=_cleaning(threshold, fill, least, apart),
+        flips=flips,
+        progress=not quiet,
+    )
+    for reason in made.failed:
+        click.echo(f"imagier: {reason}", err=True)
+    counts: dict[str, int] = {}
+    for row in made.rows:
+        for label, entry in row["classes"].items():
+            counts[label] = counts.get(label, 0) + len(entry["objects"])
+    told = ", ".join(f"{count} of {label}" for label, count in counts.items()) or "none"
+    click.echo(f"{len(made.rows)} images, {len(made.failed)} failed; objects: {told}")
+    click.echo(f"written: {into}")
+    if made.failed:
+        return SOME_FAILED if made.rows else NONE_SUCCEEDED
+    return 0

@@ -1,0 +1,135 @@
+"""What a training is told: a YAML file of settings, each with its default here, changed one by one with --set.
+
+A setting that does not exist or does not fit is refused, with the nearest name, before anything is read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+import yaml
+
+from imagier.types import SettingError, nearest
+
+FOLDER = Path(__file__).parent / "configs"
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Side = Annotated[int, msgspec.Meta(ge=32, le=4096)]
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every training is told."""
+
+    seed: int = 0
+    """Of the split, the weights that are drawn, the order of images and their changes."""
+    split: str = "70:15:15"
+    """Shares of images that are learnt from, that choose the checkpoint, and that judge."""
+    epochs: Count = 30
+    """At most so many times through the images."""
+    patience: Count = 10
+    """Epochs without a better checkpoint after which it ends early."""
+    batch: Count = 16
+    rate: Positive = 1e-3
+    """The greatest learning rate; it rises over the first twentieth of the steps and falls as a cosine."""
+    decay: Annotated[float, msgspec.Meta(ge=0)] = 1e-2
+    """AdamW's weight decay (Loshchilov & Hutter 2019)."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """auto: bfloat16 where the processor or card computes in it."""
+    workers: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Processes that prepare images; 0: none beside the training itself."""
+
+
+class Segmenter(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A network that tells which pixels are what."""
+
+    network: str = "imagier:unet"
+    """imagier:unet: the built-in encoder, with its weights, and a small decoder. smp:DECODER/ENCODER: any of
+    segmentation_models_pytorch's, with weights that are drawn, or those of `weights`."""
+    weights: str | None = None
+    """A file of weights to begin with (.safetensors, .pth)."""
+    size: tuple[Side, Side] | None = (192, 256)
+    """Height and width that every image is brought to; null: images as they are, in parts of `part` pixels."""
+    part: Side = 256
+    """Side of the random parts that are learnt from, where `size` is null."""
+    parts: Count = 1
+    """So many of each image an epoch."""
+    cores: bool = False
+    """Also learn the inside of each object, by which touching ones are told apart: for label images."""
+    exclusive: bool = False
+    """A pixel is of one class at most."""
+    loss: Literal["dice-bce", "dice-focal"] = "dice-bce"
+    """Soft Dice (Milletari et al. 2016) and cross entropy, or focal loss (Lin et al. 2017) where little is inside."""
+    augment: Literal["none", "light", "strong"] = "light"
+    """none; light: mirrored, and other light; strong: also turned, enlarged, blurred."""
+
+
+C = TypeVar("C", bound=Config)
+
+
+def names() -> list[str]:
+    """Configs that come with imagier."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def read(name_or_file: str | None, kind: type[C], settings: Mapping[str, Any]) -> C:
+    """A config by name or file, with `settings` over it; None: the defaults. Raises SettingError."""
+    told: dict[str, Any] = {}
+    where = "the defaults"
+    if name_or_file is not None:
+        path = FOLDER / f"{name_or_file}.yaml" if name_or_file in names() else Path(name_or_file)
+        where = str(name_or_file)
+        told = _yaml(path, name_or_file)
+    known = {field.name for field in msgspec.structs.fields(kind)}
+    for source, keys in ((where, told), ("--set", settings)):
+        for key in keys:
+            if key not in known:
+                raise SettingError(f"{source}: {nearest('setting', str(key), known)}")
+    try:
+        return msgspec.convert({**told, **settings}, kind)
+    except msgspec.ValidationError as error:
+        raise SettingError(f"{where}: {str(error).replace(' - at `$.', ', at ').rstrip('`')}") from error
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """ "epochs=20" -> ("epochs", 20); the value is read as YAML. Raises SettingError without a `=`."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise SettingError(f"{text!r} is no setting: write SETTING=VALUE, such as epochs=20")
+    try:
+        return name.strip(), yaml.load(value, _Loader)
+    except yaml.YAMLError as error:
+        raise SettingError(f"{text!r}: {str(error).splitlines()[0]}") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with the numbers of version 1.2: in 1.1, 70:15:15 is a count of seconds, and 1e-3 is no number."""
+
+
+NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in known if tag not in NUMBERS]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+DIGITS = list("-+.0123456789")
+_Loader.add_implicit_resolver(NUMBERS[0], re.compile(r"[-+]?[0-9]+$"), DIGITS)
+_Loader.add_implicit_resolver(NUMBERS[1], re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$"), DIGITS)
+
+
+def _yaml(path: Path, name: str) -> dict[str, Any]:
+    try:
+        told = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except OSError as error:
+        raise SettingError(
+            f"{name} is no config file ({error.strerror}), and none that comes with imagier: {', '.join(names())}"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingError(f"{path} is no YAML: {str(error).splitlines()[0]}") from error
+    if not isinstance(told, dict):
+        raise SettingError(f"{path} holds no settings: it takes lines of NAME: VALUE")
+    return told

@@ -1,0 +1,217 @@
+"""Images and their truth as a network is shown them: brought to size, changed at random, in a fixed order.
+
+What an image looks like in an epoch depends on the seed, the epoch and the image alone: a training that was killed and
+taken up again sees what it would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from imagier import images
+from imagier.models.model import Input
+from imagier.models.preprocess import place
+from imagier.training.truth import Mask, Truth
+from imagier.types import ImageError, SettingError
+
+KEPT = 1_500_000_000
+"""Bytes of prepared images that are kept in memory; beyond that they are read anew each time."""
+CORE = 0.4
+"""Of an object's greatest distance to its edge: pixels farther in than that are its core."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image with its truth."""
+
+    path: Path
+    sha256: str
+    height: int
+    width: int
+    small: np.ndarray
+    """(32, 32) uint8 grey."""
+    phash: int
+    shares: tuple[float, ...]
+    """Of its pixels that are inside, by class."""
+
+
+def looked_at(paths: Sequence[Path], truth: Truth, tell: Callable[[int], None]) -> list[Sample]:
+    """Read every image and its truth once. Raises SettingError for those that cannot be, all in one message.
+
+    tell: called with 1 for every image that was read.
+    """
+    problems: list[str] = []
+
+    def look(path: Path) -> Sample | None:
+        try:
+            data = path.read_bytes()
+            eight = _eight(data)
+            mask = truth.draw[path](*eight.shape[:2])
+        except (OSError, ImageError) as error:
+            problems.append(str(error) if str(path) in str(error) else f"{path}: {error}")
+            return None
+        finally:
+            tell(1)
+        grey = cv2.cvtColor(eight, cv2.COLOR_RGB2GRAY)
+        return Sample(
+            path,
+            images.content_hash(data),
+            eight.shape[0],
+            eight.shape[1],
+            images.resize(grey, size=(32, 32)),
+            images.perceptual_hash(eight),
+            tuple(float(share) for share in mask.inside.mean((0, 1))),
+        )
+
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(look, paths))
+    if problems:
+        more = f"\n  and {len(problems) - 10} more" if len(problems) > 10 else ""
+        raise SettingError(
+            f"{len(problems)} of {len(paths)} images cannot be learnt from:\n  "
+            + "\n  ".join(sorted(problems)[:10])
+            + more
+        )
+    return [each for each in found if each is not None]
+
+
+def _eight(data: bytes) -> np.ndarray:
+    """(h, w, 3) uint8 RGB of an encoded image."""
+    decoded = images.decode(data)
+    eight = images.to_uint8(decoded.image, decoded.black, decoded.white)
+    return np.repeat(eight[:, :, None], 3, axis=2) if eight.ndim == 2 else eight
+
+
+def cores(objects: np.ndarray) -> np.ndarray:
+    """(h, w) bool: what lies well inside its object, farther from its edge than CORE of the most that any does.
+
+    Cores of touching objects do not touch, and none is without one.
+    """
+    from scipy.ndimage import distance_transform_edt, maximum
+    from skimage.segmentation import find_boundaries
+
+    if not objects.any():
+        return np.zeros(objects.shape, bool)
+    edge = find_boundaries(np.pad(objects, 1), mode="inner", background=0)[1:-1, 1:-1]
+    far = distance_transform_edt((objects > 0) & ~edge) + (objects > 0)
+    numbers, at = np.unique(objects, return_inverse=True)
+    most = np.asarray(maximum(far, objects, numbers))[at].reshape(objects.shape)
+    inside: np.ndarray = (objects > 0) & (far > CORE * most)
+    return inside
+
+
+@dataclass
+class Shown(torch.utils.data.Dataset):
+    """The images of a part, as (pixels (3, h, w) uint8, targets (channels, h, w) uint8).
+
+    An entry is (epoch, place): an epoch below 0 shows every image unchanged.
+    """
+
+    samples: Sequence[Sample]
+    truth: Truth
+    spec: Input
+    """How an image comes to the network; of no size: in parts."""
+    part: int
+    with_cores: bool
+    changes: Any
+    """torchvision's transform of an image and its masks; None: none."""
+    seed: int
+    kept: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    held: int = 0
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, entry: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+        epoch, at = entry
+        pixels, targets = self.kept.get(at) or self.prepared(at)
+        number = at % len(self.samples)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(hash((self.seed, max(epoch, 0), number)) & 0x7FFFFFFF)
+            if self.spec.size is None:
+                pixels, targets = self.cut(pixels, targets)
+            image = tv_tensors.Image(torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))))
+            masks = tv_tensors.Mask(torch.from_numpy(np.ascontiguousarray(targets.transpose(2, 0, 1))))
+            if epoch >= 0 and self.changes is not None:
+                image, masks = self.changes(image, masks)
+        return image.as_subclass(torch.Tensor), masks.as_subclass(torch.Tensor)
+
+    def prepared(self, at: int) -> tuple[np.ndarray, np.ndarray]:
+        """An image and its targets, (h, w, 3) and (h, w, channels) uint8, at the network's size."""
+        sample = self.samples[at]
+        eight = _eight(sample.path.read_bytes())
+        mask = self.truth.draw[sample.path](*eight.shape[:2])
+        channels = targets(mask, self.with_cores)
+        if self.spec.size is not None:
+            eight = place(eight, self.spec)[0]
+            channels = brought(channels, self.spec)
+        if self.held + eight.nbytes + channels.nbytes <= KEPT:
+            self.held += eight.nbytes + channels.nbytes
+            self.kept[at] = eight, channels
+        return eight, channels
+
+    def cut(self, pixels: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A random part; an image that is smaller is mirrored first."""
+        height, width = pixels.shape[:2]
+        more = [(0, max(0, self.part - side)) for side in (height, width)] + [(0, 0)]
+        if more[0][1] or more[1][1]:
+            pixels, targets = (np.pad(each, more, mode="symmetric") for each in (pixels, targets))
+        y, x = (int(torch.randint(side - self.part + 1, ())) for side in pixels.shape[:2])
+        return pixels[y : y + self.part, x : x + self.part], targets[y : y + self.part, x : x + self.part]
+
+
+def targets(mask: Mask, with_cores: bool) -> np.ndarray:
+    """(h, w, channels) uint8, 0 or 1: a channel a class, and the objects' cores."""
+    if not with_cores:
+        return mask.inside.astype(np.uint8)
+    if mask.objects is None:
+        raise SettingError("cores can be learnt where the truth tells objects apart: label images, COCO, labelme, CVAT")
+    return np.concatenate([mask.inside, cores(mask.objects)[:, :, None]], axis=2).astype(np.uint8)
+
+
+def brought(channels: np.ndarray, spec: Input) -> np.ndarray:
+    """Masks brought to a network's size as its images are: (h, w, c) uint8 of 0 and 1; what is half inside is."""
+    scaled = [
+        place(np.repeat(each[:, :, None] * 255, 3, axis=2), spec)[0][:, :, 0] for each in np.moveaxis(channels, 2, 0)
+    ]
+    return (np.stack(scaled, axis=2) > 127).astype(np.uint8)
+
+
+class Order(torch.utils.data.Sampler):
+    """Every image `times` an epoch, in an order that the seed and the epoch alone decide."""
+
+    def __init__(self, count: int, times: int, seed: int, epoch: Callable[[], int]) -> None:
+        self.count, self.times, self.seed, self.epoch = count, times, seed, epoch
+
+    def __len__(self) -> int:
+        return self.count * self.times
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        epoch = self.epoch()
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self))
+        return iter([(epoch * self.times + int(at) // self.count, int(at) % self.count) for at in order])
+
+
+def changes(level: str) -> Any:
+    """torchvision's transforms by name."""
+    light = [
+        v2.RandomHorizontalFlip(),
+        v2.RandomVerticalFlip(),
+        v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.02),
+    ]
+    strong = [
+        v2.RandomAffine(180, translate=(0.1, 0.1), scale=(0.8, 1.25), interpolation=v2.InterpolationMode.BILINEAR),
+        v2.RandomApply([v2.GaussianBlur(5, (0.3, 1.5))], p=0.2),
+        v2.RandomGrayscale(p=0.1),
+    ]
+    return {"none": None, "light": v2.Compose(light), "strong": v2.Compose(light + strong)}[level]

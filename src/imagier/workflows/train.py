@@ -1,0 +1,224 @@
+"""Train a model by a config, and write its Model folder. The work folder keeps what a killed training goes on from."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imagier.models.model import CARD
+from imagier.types import ModelError, SettingError
+
+if TYPE_CHECKING:
+    from imagier.models.model import Model
+    from imagier.training.splits import Split
+    from imagier.training.truth import Truth
+
+PARTS_FILE, CONFIG_FILE = "split.json", "config.yaml"
+
+
+@dataclass(frozen=True)
+class Masks:
+    """Where the truth of images is: one of these alone."""
+
+    masks: Mapping[str, Path] | None = None
+    """Folders of masks by class."""
+    label_images: Path | None = None
+    coco: Path | None = None
+    labelme: Path | None = None
+    cvat: Path | None = None
+
+    def truth(self, pictures: Sequence[Path], root: Path) -> Truth:
+        """For these images. Raises SettingError."""
+        from imagier.training import truth
+
+        ways: list[tuple[str, Any, Callable[..., Truth]]] = [
+            ("--masks", self.masks, truth.folders),
+            ("--label-images", self.label_images, truth.labels),
+            ("--coco", self.coco, truth.coco),
+            ("--labelme", self.labelme, truth.labelme),
+            ("--cvat", self.cvat, truth.cvat),
+        ]
+        given = [(source, way) for _, source, way in ways if source]
+        if len(given) != 1:
+            raise SettingError(f"give one of {', '.join(name for name, *_ in ways)}: that is where masks come from")
+        ((source, way),) = given
+        return way(pictures, root, source)
+
+
+def pictures(folder: Path) -> list[Path]:
+    """The images of a folder, sorted. Raises SourceError where it is not there, SettingError where it holds none."""
+    from imagier.sources import scan
+
+    found = [Path(each.path) for each in scan([folder]).files]
+    if not found:
+        raise SettingError(f"{folder} holds no images")
+    return found
+
+
+def segmenter(
+    *,
+    images: Path,
+    masks: Masks,
+    into: Path,
+    config: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    groups: str | None = None,
+    unmasked: bool = False,
+    split: Path | None = None,
+    work: Path | None = None,
+    over: bool = False,
+    progress: bool = True,
+) -> Model:
+    """Train a segmenter, or go on with it.
+
+    images: a folder, walked whole. unmasked: images without a mask are empty of it; else they are an error.
+    groups: TABLE.csv:COLUMN, images of one value never come to two sides of the split.
+    split: a split.json to use; one is made unless given. work: where checkpoints and logs are; INTO.training unless
+    given. over: a Model folder that is there is replaced.
+    Raises SettingError for a config, truth or split that does not fit, before training starts.
+    """
+    from imagier.training import config as configs
+    from imagier.training.splits import parse_ratios, read_split
+
+    told = configs.read(config, configs.Segmenter, settings or {})
+    ratios = parse_ratios(told.split)
+    _free(into, over)
+    root, found = images.absolute(), pictures(images)
+    truth = masks.truth(found, root)
+    if told.cores and not truth.instances:
+        raise SettingError("cores: the masks do not tell objects apart; label images, COCO, labelme and CVAT do")
+    groups_of = _groups(groups, root, found)
+    _there("torch", "torchvision", "lightning", "tensorboard", "segmentation_models_pytorch", "onnx", "onnxscript")
+    from imagier.training.segmenter import Plan, begun, train
+
+    begun(told, 1)
+    truth = covering(found, truth, unmasked)
+    samples = _read(found, truth, progress)
+    _not_empty(samples, truth)
+    if split is None:
+        parted = _parted(samples, groups_of, ratios, told.seed)
+    else:
+        parted = read_split(split)
+        if missing := [each for each in samples if each.sha256 not in parted.parts]:
+            raise SettingError(f"{split} does not know {missing[0].path}, and {len(missing) - 1} more images")
+    work = work or into.with_name(f"{into.name}.training")
+    _taken_up(work, told, parted)
+    return train(Plan(told, samples, truth, parted, into, work), progress)
+
+
+def _there(*packages: str) -> None:
+    """Raises SettingError unless these are installed; they are imported later, which takes seconds."""
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise SettingError(f"training needs {package}: pip install 'imagier[train]'")
+
+
+def _free(into: Path, over: bool) -> None:
+    """Said now, and not after half an hour of training."""
+    if into.exists() and not ((into / CARD).is_file() and over):
+        what = "choose another name, or replace it (--replace)" if (into / CARD).is_file() else "it is no Model folder"
+        raise ModelError(f"{into} is there already: {what}")
+    parent = next(each for each in into.absolute().parents if each.exists())
+    if not os.access(parent, os.W_OK):
+        raise ModelError(f"{into} cannot be written: {parent} is not writable")
+
+
+def covering(found: Sequence[Path], truth: Truth, unmasked: bool) -> Truth:
+    """The truth of all images: those without a mask are empty where `unmasked` says so. Raises SettingError."""
+    missing = [path for path in found if path not in truth.draw]
+    if missing and not unmasked:
+        raise SettingError(
+            f"{len(missing)} of {len(found)} images have no mask, such as {missing[0]}. Give one for each; or, where "
+            "nothing is to be found in those, say so: --unmasked"
+        )
+    if missing:
+        import numpy as np
+
+        from imagier.training.truth import Mask
+
+        def empty(height: int, width: int) -> Mask:
+            objects = np.zeros((height, width), np.int32) if truth.instances else None
+            return Mask(np.zeros((height, width, len(truth.classes)), bool), objects)
+
+        truth = replace(truth, draw=dict.fromkeys(missing, empty) | dict(truth.draw))
+    return truth
+
+
+def _read(chosen: Sequence[Path], truth: Truth, progress: bool) -> list[Any]:
+    from tqdm import tqdm
+
+    from imagier.training.data import looked_at
+
+    with tqdm(total=len(chosen), desc="reading", unit="image", disable=not progress, file=sys.stderr) as bar:
+        return looked_at(chosen, truth, bar.update)
+
+
+def _not_empty(samples: Sequence[Any], truth: Truth) -> None:
+    for at, name in enumerate(truth.classes):
+        if not any(each.shares[at] for each in samples):
+            raise SettingError(f"the class {name!r} is empty: no mask of {len(samples)} has a pixel of it")
+
+
+def _groups(told: str | None, root: Path, paths: Sequence[Path]) -> list[str] | None:
+    """The group of each image, by a column of a table. Raises SettingError."""
+    if told is None:
+        return None
+    name, colon, column = told.rpartition(":")
+    if not colon or not name:
+        raise SettingError(f"--groups cannot be {told!r}: it takes TABLE.csv:COLUMN")
+    try:
+        with open(name, newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except OSError as error:
+        raise SettingError(f"{name} cannot be read: {error.strerror}") from error
+    columns = list(rows[0]) if rows else []
+    if column not in columns:
+        from imagier.types import nearest
+
+        raise SettingError(f"{name}: {nearest('column', column, columns)}" if columns else f"{name} holds no rows")
+
+    def names(path: Path) -> tuple[str, ...]:
+        relative = path.relative_to(root)
+        return relative.as_posix(), relative.with_suffix("").as_posix(), path.name, path.stem
+
+    wanted = {name for path in paths for name in names(path)}
+    key = max(columns, key=lambda each: sum(row[each] in wanted for row in rows))
+    by_name = {row[key]: row[column] or "" for row in rows}
+    found = [next((by_name[each] for each in names(path) if each in by_name), None) for path in paths]
+    if None in found:
+        missing = [path for path, group in zip(paths, found, strict=True) if group is None]
+        raise SettingError(f"{name} has no row for {missing[0]}, nor for {len(missing) - 1} more images")
+    return [group or "" for group in found]
+
+
+def _parted(samples: Sequence[Any], groups: list[str] | None, ratios: tuple[float, float, float], seed: int) -> Split:
+    import numpy as np
+
+    from imagier.training import splits
+
+    hashes = [each.sha256 for each in samples]
+    phash = np.array([each.phash for each in samples], np.uint64)
+    joined = splits.together(hashes, np.stack([each.small for each in samples]), phash, groups)
+    kinds = ["".join("1" if share else "0" for share in each.shares) for each in samples]
+    return splits.split(hashes, joined, kinds, ratios, seed)
+
+
+def _taken_up(work: Path, config: Any, parted: Split) -> None:
+    """Begin a work folder, or find it begun in the same way. Raises SettingError."""
+    import msgspec
+
+    work.mkdir(parents=True, exist_ok=True)
+    for name, data in ((CONFIG_FILE, msgspec.yaml.encode(config)), (PARTS_FILE, parted.encoded())):
+        path = work / name
+        if path.is_file() and path.read_bytes() != data and (work / "last.ckpt").is_file():
+            raise SettingError(
+                f"{work} was begun with another {name}: train with the same settings and images to go on, name another "
+                "--work, or take the folder away"
+            )
+        path.write_bytes(data)
