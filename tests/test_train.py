@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -173,6 +174,10 @@ def test_a_killed_training_goes_on_to_the_same_end(discs, tmp_path):
     scores = [[float(line.split(",")[4]) for line in each[1:]] for each in rows]
     np.testing.assert_allclose(scores[0], scores[1], atol=0.01)
     assert read_model(tmp_path / "broken").card.labels == ("object", "core")
+    whole = read_model(tmp_path / "whole").card.files["weights"]
+    shutil.rmtree(tmp_path / "whole")  # as if it had been killed after its last epoch: nothing is left but to write it
+    finished(command(discs, tmp_path / "whole", *more, **how))
+    assert read_model(tmp_path / "whole").card.files["weights"] == whole
     other = finished(command(discs, tmp_path / "broken", *more, "--replace", **how | {"rate": 0.1}), code=1)
     assert "was begun with another config.yaml" in other.stderr
 

@@ -105,14 +105,17 @@ class Told(Callback):
             path = self.work / "log.csv"
             # A killed epoch is trained again, so its row may be there already.
             rows = [each for each in read_log(path) if each["epoch"] < row["epoch"]] + [row]
-            with open(path, "w", newline="") as file:
+            part = path.with_suffix(".part")
+            with open(part, "w", newline="") as file:
                 writer = csv.DictWriter(file, list(row))
                 writer.writeheader()
                 writer.writerows(rows)
+            part.replace(path)
             curves(rows, self.score, self.work / "curves.png")
 
     def on_train_end(self, trainer: Any, learner: Any) -> None:
-        self.bar.close()
+        if self.bar is not None:  # of a training that was over already, nothing began
+            self.bar.close()
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
