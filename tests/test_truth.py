@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 
@@ -160,23 +161,32 @@ def test_packed_run_lengths_come_back(runs):
 
 
 def test_labelme_shapes(pictures, tmp_path):
+    patch = np.array([[0, 1, 1, 0, 0], [1, 1, 1, 1, 1], [0, 0, 1, 0, 0], [0, 0, 0, 0, 1]], np.uint8)
+    encoded = base64.b64encode(images.encode(patch, "png")).decode()
     shapes = [
         {"label": "nut", "points": CORNERS, "shape_type": "polygon"},
         {"label": "bolt", "points": [[40, 10], [50, 20]], "shape_type": "rectangle"},
         {"label": "hole", "points": [[20, 30], [20, 34]], "shape_type": "circle"},
         {"label": "nut", "points": [[1, 1]], "shape_type": "point"},
+        {"label": "burr", "points": [[50, 30], [54, 33]], "shape_type": "mask", "mask": encoded},
+        {"label": "part", "points": [[0, 36], [2, 38]], "shape_type": "rectangle", "group_id": 3},
+        {"label": "part", "points": [[8, 38], [6, 36]], "shape_type": "rectangle", "group_id": 3},
     ]
     (tmp_path / "json").mkdir()
     (tmp_path / "json" / "b.json").write_text(json.dumps({"shapes": shapes}))
     made = truth.labelme(pictures, root(pictures), tmp_path / "json")
     mask = made.draw[pictures[1]](*SHAPE)
-    assert made.classes == ("bolt", "hole", "nut")
-    np.testing.assert_array_equal(mask.inside[:, :, 2], DRAWN)
+    assert made.classes == ("bolt", "burr", "hole", "nut", "part")
+    assert mask.objects[37, 1] == mask.objects[37, 7] == 5
+    np.testing.assert_array_equal(mask.inside[:, :, 3], DRAWN)
     np.testing.assert_array_equal(mask.inside[:, :, 0], rectangle(10, 40, 20, 50))
-    assert abs(mask.inside[:, :, 1].sum() - np.pi * 16) < 4
-    (tmp_path / "json" / "a.json").write_text(json.dumps({"shapes": [{"label": "nut"}]}))
-    with pytest.raises(SettingError, match=r"a\.json"):
-        truth.labelme(pictures, root(pictures), tmp_path / "json")
+    np.testing.assert_array_equal(mask.inside[30:34, 50:55, 1], patch > 0)
+    assert mask.inside[:, :, 1].sum() == patch.sum()
+    assert abs(mask.inside[:, :, 2].sum() - np.pi * 16) < 4
+    for bad in ({"label": "nut"}, {"label": "nut", "points": CORNERS, "shape_type": "spline"}):
+        (tmp_path / "json" / "a.json").write_text(json.dumps({"shapes": [bad]}))
+        with pytest.raises(SettingError, match=r"a\.json"):
+            truth.labelme(pictures, root(pictures), tmp_path / "json")
 
 
 def test_cvat_shapes(pictures, tmp_path):
@@ -195,6 +205,14 @@ def test_cvat_shapes(pictures, tmp_path):
     np.testing.assert_array_equal(mask.inside[:, :, 0], DRAWN)
     np.testing.assert_array_equal(mask.inside[:, :, 1], rectangle(10, 40, 20, 50))
     np.testing.assert_array_equal(mask.inside[:, :, 2], rectangle(30, 5, 32, 8))
+    for bad, why in (
+        ('<box label="x" xtl="1" ytl="1" xbr="5" ybr="5" rotation="30.0"/>', "turned"),
+        ('<cuboid label="x"/>', "no area"),
+        ('<polygon label="x" points="1,1;2,2"/>', "2 corners"),
+    ):
+        file.write_text(f'<annotations><image name="a.jpg">{bad}</image></annotations>')
+        with pytest.raises(SettingError, match=why):
+            truth.cvat(pictures, root(pictures), file)
 
 
 @settings(max_examples=40, deadline=None)

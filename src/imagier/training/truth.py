@@ -11,6 +11,7 @@ Each gives a Truth for the images at hand; a mask is read when it is asked for, 
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import xml.etree.ElementTree as ElementTree
@@ -142,12 +143,16 @@ def cvat(pictures: Sequence[Path], root: Path, file: Path) -> Truth:
     for image in tree.iter("image"):
         listed = read.setdefault(image.get("name", ""), [])
         for each in image:
+            if each.tag in BARE:
+                continue
             try:
+                if float(each.get("rotation", 0)):
+                    raise ValueError("it is turned; draw it as a polygon")
                 shape = CVAT[each.tag](each)
-            except KeyError:
-                continue  # points, tags, lines: they cover nothing
+            except KeyError as error:
+                raise SettingError(f"{file}: {image.get('name')} holds a {error}, which is no area") from error
             except (TypeError, ValueError) as error:
-                raise SettingError(f"{file}: {each.tag} of {image.get('name')}: {error}") from error
+                raise SettingError(f"{file}: a {each.tag} of {image.get('name')}: {error}") from error
             listed.append((each.get("label", OBJECT), shape))
     kinds = tuple(sorted({name for listed in read.values() for name, _ in listed}))
     found = _named(pictures, root, {name: name for name in read})
@@ -338,24 +343,59 @@ def unpacked(text: str) -> list[int]:
 
 
 def _labelme_shapes(path: Path) -> list[tuple[str, Shape]]:
-    made = []
-    for each in _json(path).get("shapes", []):
+    """Objects of a file: shapes of one label and one group are one."""
+    objects: dict[tuple[str, Any], list[Shape]] = {}
+    for at, each in enumerate(_json(path).get("shapes", [])):
         try:
-            points, kind = each["points"], each.get("shape_type", "polygon")
-            if kind == "polygon":
-                shape = polygon(points)
-            elif kind == "rectangle":
-                shape = box(*points[0], *points[1])
-            elif kind == "circle":
-                (x, y), (a, b) = points
-                radius = float(np.hypot(a - x, b - y))
-                shape = ellipse(x, y, radius, radius)
-            else:
-                continue  # points and lines cover nothing
-            made.append((str(each["label"]), shape))
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+            kind = each.get("shape_type", "polygon")
+            if kind in BARE:
+                continue
+            group = each.get("group_id")
+            objects.setdefault((str(each["label"]), ("alone", at) if group is None else group), []).append(
+                LABELME[kind](each)
+            )
+        except (KeyError, TypeError, ValueError, IndexError, ImageError) as error:
             raise SettingError(f"{path}: a shape that labelme does not write: {error!r}") from error
-    return made
+    return [(name, _any_of(shapes)) for (name, _), shapes in objects.items()]
+
+
+def _labelme_circle(each: Any) -> Shape:
+    """Its middle, and a point of its edge."""
+    (x, y), (a, b) = each["points"]
+    radius = float(np.hypot(a - x, b - y))
+    return ellipse(x, y, radius, radius)
+
+
+def _labelme_mask(each: Any) -> Shape:
+    """A PNG of what is inside, at the first of two corners."""
+    pixels = images.decode(base64.b64decode(each["mask"], validate=True)).image
+    left, top = (int(edge) for edge in each["points"][0])
+    return _patch(left, top, (pixels if pixels.ndim == 2 else pixels.max(2)) > 0)
+
+
+LABELME: Mapping[str, Callable[[Any], Shape]] = {
+    "polygon": lambda each: polygon(each["points"]),
+    "rectangle": lambda each: box(*each["points"][0], *each["points"][1]),
+    "circle": _labelme_circle,
+    "mask": _labelme_mask,
+}
+
+
+def _patch(left: int, top: int, patch: np.ndarray) -> Shape:
+    down, across = patch.shape
+
+    def draw(height: int, width: int) -> np.ndarray:
+        if left < 0 or top < 0 or top + down > height or left + across > width:
+            raise ValueError(f"a mask reaches beyond its image of {width} x {height} pixels")
+        whole = np.zeros((height, width), bool)
+        whole[top : top + down, left : left + across] = patch
+        return whole
+
+    return draw
+
+
+BARE = frozenset(["point", "points", "line", "linestrip", "polyline", "tag"])
+"""Shapes that cover nothing, in labelme and CVAT."""
 
 
 def _cvat_polygon(each: Any) -> Shape:
@@ -371,16 +411,7 @@ def _cvat_mask(each: Any) -> Shape:
     runs = np.array([int(part) for part in each.get("rle").split(",")])
     if runs.sum() != across * down:
         raise ValueError(f"run lengths of {runs.sum()} pixels for {across} x {down}")
-    patch = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(down, across)
-
-    def draw(height: int, width: int) -> np.ndarray:
-        if left < 0 or top < 0 or top + down > height or left + across > width:
-            raise ValueError(f"a mask reaches beyond its image of {width} x {height} pixels")
-        whole = np.zeros((height, width), bool)
-        whole[top : top + down, left : left + across] = patch
-        return whole
-
-    return draw
+    return _patch(left, top, np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(down, across))
 
 
 CVAT: Mapping[str, Callable[[Any], Shape]] = {
