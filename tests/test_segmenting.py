@@ -77,6 +77,10 @@ def test_labels_say_what_excludes_and_what_is_a_core(segmenter):
     np.testing.assert_allclose(made[..., 3], sigmoid(given[..., 4]), atol=1e-4)
 
 
+def test_classes_that_nobody_named_are_numbered(segmenter):
+    assert classes(segmenter(())) == tuple(f"object {at}" for at in range(1, 6))
+
+
 @pytest.mark.parametrize("pad_at", ["corner", "centre"])
 def test_one_size_is_brought_back_to_the_image(segmenter, pad_at):
     ground = cv2.GaussianBlur(pixels(120, 240), (0, 0), 9)

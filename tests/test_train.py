@@ -21,9 +21,10 @@ from imagier import images
 from imagier.cli import main
 from imagier.models.model import read_model
 from imagier.training import config
+from imagier.training.truth import Truth
 from imagier.types import ModelError, SettingError
 from imagier.workflows import train as work
-from imagier.workflows.segment import Cleaning, overlay, segment
+from imagier.workflows.segment import Cleaning, _names, overlay, segment
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 SIDE = 64
@@ -50,6 +51,8 @@ def discs(tmp_path_factory) -> Path:
             path = folder / kind / f"{at:03d}.png"
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(images.encode(pixels, "png"))
+    (folder / "wrong.csv").write_bytes(b"file,owner\n\xff\xfe,1\n")
+    (folder / "ragged.csv").write_text("file,owner\n000.png,a,more,and more\n001.png\n")
     (folder / "groups.csv").write_text("file,owner\n" + "".join(f"{at:03d}.png,o{at // 3}\n" for at in range(48)))
     return folder
 
@@ -197,6 +200,12 @@ def test_a_killed_training_goes_on_to_the_same_end(discs, tmp_path):
         (["--masks", "{}/masks", "--set", "network=resnet18"], "unknown architecture"),
         (["--masks", "{}/masks", "--set", "network=timm:resnet18"], "imagier:unet or smp:"),
         (["--masks", "{}/masks", "--set", "split=1:1"], "train:val:test"),
+        (["--masks", "{}/masks", "--set", "part=64"], "--set: part goes with size=null"),
+        (["--masks", "{}/masks", "--set", "size=null", "--set", "part=70"], "multiples of 32"),
+        (["--masks", "{}/masks", "--set", "seed=x"], "--set: Expected `int`"),
+        (["--masks", "{}/masks", "--split", "x.json", "--groups", "{}/groups.csv:owner"], "leave out --groups"),
+        (["--masks", "{}/masks", "--groups", "{}/wrong.csv:owner"], "cannot be read as a table"),
+        (["--masks", "{}/masks", "--groups", "{}/ragged.csv:owner"], "no row for"),
     ],
 )
 def test_what_does_not_fit_is_told_before_training(discs, tmp_path, more, why):
@@ -206,6 +215,46 @@ def test_what_does_not_fit_is_told_before_training(discs, tmp_path, more, why):
     assert why in told.stderr
     assert "Traceback" not in told.output
     assert not (tmp_path / "model").exists()
+
+
+def test_a_folder_is_found_from_anywhere(discs, tmp_path, monkeypatch):
+    """A path with .. in it, as the commands of the guides have it."""
+    (discs / "elsewhere").mkdir(exist_ok=True)
+    monkeypatch.chdir(discs / "elsewhere")
+    root, found = work.pictures(Path("../images"))
+    assert root == discs / "images"
+    assert work.Masks(label_images=Path("../labels")).truth(found, root).draw.keys() == set(found)
+    with pytest.raises(SettingError, match="no folder that holds images"):
+        work.pictures(Path("../groups.csv"))
+
+
+def test_images_of_one_name_keep_masks_of_their_own():
+    names = _names(["a.jpg", "a.png", "a.tif", "sub/a.jpg", "A.bmp"])
+    assert names[0] == "a"
+    assert names[3] == os.path.join("sub", "a")
+    assert len({name.casefold() for name in names}) == 5
+
+
+@pytest.mark.parametrize("loss", ["dice-bce", "dice-focal"])
+def test_the_loss_falls_as_classes_come_out_right(loss):
+    torch = pytest.importorskip("torch", reason="it is not installed")
+    segmenter = pytest.importorskip("imagier.training.segmenter")
+    for exclusive in (False, True):
+        told = config.Segmenter(loss=loss, exclusive=exclusive, cores=True, size=(64, 64))
+        classes = ("a", "b")
+        network, spec = segmenter.begun(told, classes)
+        truth = Truth(classes, {}, True)
+        learning = segmenter.Learning(segmenter.Plan(told, network, spec, (), truth, None, Path(), Path()), 1)
+        wanted = torch.zeros((2, 3, 8, 8), dtype=torch.uint8)
+        wanted[:, 0, :4], wanted[:, 1, 4:, :4], wanted[:, 2, 1:3] = 1, 1, 1
+        right = wanted.float()
+        if exclusive:
+            right = torch.cat([1 - right[:, :2].sum(1, keepdim=True), right], 1)
+        losses = [float(learning.loss_of(8 * sure * (2 * right - 1), wanted)) for sure in (-1, 0, 0.2, 1)]
+        assert losses == sorted(losses, reverse=True)
+        assert losses[-1] < 0.05
+        assert learning.judged(2 * right - 1, wanted).tolist() == [1, 1]
+        assert max(learning.judged(1 - 2 * right, wanted)) < 0.4
 
 
 def test_a_missing_mask_and_an_empty_class_are_told(discs, tmp_path):

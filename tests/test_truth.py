@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagier import images
-from imagier.training import truth
+from imagier.training import shapes, truth
 from imagier.types import ImageError, SettingError
 
 SHAPE = (40, 60)
@@ -93,7 +93,7 @@ def test_label_images_tell_objects_apart(pictures, tmp_path):
     made = truth.labels(pictures, root(pictures), tmp_path / "labels")
     mask = made.draw[pictures[1]](*SHAPE)
     assert made.instances
-    np.testing.assert_array_equal(mask.objects, numbers)
+    np.testing.assert_array_equal(mask.objects[:, :, 0], numbers)
     np.testing.assert_array_equal(mask.inside[:, :, 0], numbers > 0)
     put(tmp_path / "labels" / "a.png", np.zeros((*SHAPE, 3), np.uint8) + np.arange(3, dtype=np.uint8))
     made = truth.labels(pictures, root(pictures), tmp_path / "labels")
@@ -126,7 +126,8 @@ def test_coco_polygons_and_run_lengths(pictures, tmp_path):
     np.testing.assert_array_equal(first.inside[:, :, 1], DRAWN)
     np.testing.assert_array_equal(first.inside[:, :, 0], other)
     np.testing.assert_array_equal(second.inside[:, :, 0], other)
-    np.testing.assert_array_equal(first.objects, DRAWN * 1 + other * 2)
+    np.testing.assert_array_equal(first.objects[:, :, 1], DRAWN * 1)
+    np.testing.assert_array_equal(first.objects[:, :, 0], other * 2)
     assert pictures[1] not in made.draw
     with pytest.raises(ImageError, match=r"coco\.json: run lengths are for 60 x 40 pixels"):
         made.draw[pictures[2]](41, 60)
@@ -157,7 +158,22 @@ def packed(runs: list[int]) -> str:
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 100_000), min_size=1, max_size=30))
 def test_packed_run_lengths_come_back(runs):
-    assert truth.unpacked(packed(runs)) == runs
+    assert shapes.unpacked(packed(runs)) == runs
+    with pytest.raises(ValueError, match="break off"):
+        shapes.unpacked(packed([*runs, 1_000_000])[:-1])  # a number of several letters, cut
+
+
+def test_objects_of_classes_that_overlap_stay_whole(pictures, tmp_path):
+    shapes = [
+        {"label": "lesion", "points": [[0, 0], [30, 30]], "shape_type": "rectangle"},
+        {"label": "hair", "points": [[10, 10], [20, 40]], "shape_type": "rectangle"},
+    ]
+    (tmp_path / "json").mkdir()
+    (tmp_path / "json" / "a.json").write_text(json.dumps({"shapes": shapes}))
+    mask = truth.labelme(pictures, root(pictures), tmp_path / "json").draw[pictures[0]](*SHAPE)
+    for at in range(2):
+        assert len(np.unique(mask.objects[:, :, at])) == 2
+        np.testing.assert_array_equal(mask.objects[:, :, at] > 0, mask.inside[:, :, at])
 
 
 def test_labelme_shapes(pictures, tmp_path):
@@ -177,7 +193,7 @@ def test_labelme_shapes(pictures, tmp_path):
     made = truth.labelme(pictures, root(pictures), tmp_path / "json")
     mask = made.draw[pictures[1]](*SHAPE)
     assert made.classes == ("bolt", "burr", "hole", "nut", "part")
-    assert mask.objects[37, 1] == mask.objects[37, 7] == 5
+    assert mask.objects[37, 1, 4] == mask.objects[37, 7, 4] == 5
     np.testing.assert_array_equal(mask.inside[:, :, 3], DRAWN)
     np.testing.assert_array_equal(mask.inside[:, :, 0], rectangle(10, 40, 20, 50))
     np.testing.assert_array_equal(mask.inside[30:34, 50:55, 1], patch > 0)
@@ -209,6 +225,8 @@ def test_cvat_shapes(pictures, tmp_path):
         ('<box label="x" xtl="1" ytl="1" xbr="5" ybr="5" rotation="30.0"/>', "turned"),
         ('<cuboid label="x"/>', "no area"),
         ('<polygon label="x" points="1,1;2,2"/>', "2 corners"),
+        ('<polygon label="x"/>', "points"),
+        ('<mask label="x" left="1" top="1" width="2" height="2" rle="3,3"/>', "run lengths of 6 pixels for 2 x 2"),
     ):
         file.write_text(f'<annotations><image name="a.jpg">{bad}</image></annotations>')
         with pytest.raises(SettingError, match=why):
@@ -218,8 +236,18 @@ def test_cvat_shapes(pictures, tmp_path):
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 30), st.integers(0, 50), st.integers(1, 10), st.integers(1, 10))
 def test_a_polygon_of_whole_pixels_is_exact(y, x, high, wide):
-    made = truth.box(x, y, x + wide, y + high)(*SHAPE)
+    made = shapes.box(x, y, x + wide, y + high)(*SHAPE)
     np.testing.assert_array_equal(made, rectangle(y, x, y + high, x + wide))
+
+
+BARE = json.dumps(
+    {
+        "images": [{"id": 1, "file_name": "a.jpg"}],
+        "categories": [{"id": 1, "name": "x"}],
+        "annotations": [{"image_id": 1, "category_id": 1, "segmentation": []}],
+    }
+)
+"""An annotation that draws nothing."""
 
 
 def test_sources_that_fit_nothing_are_refused(pictures, tmp_path):
@@ -234,7 +262,7 @@ def test_sources_that_fit_nothing_are_refused(pictures, tmp_path):
     ):
         with pytest.raises(SettingError, match=r"no |none|cannot be read"):
             call()
-    for name, text in (("bad.json", "{"), ("list.json", "[]"), ("half.json", '{"images": []}')):
+    for name, text in (("bad.json", "{"), ("list.json", "[]"), ("half.json", '{"images": []}'), ("bare.json", BARE)):
         (tmp_path / name).write_text(text)
         with pytest.raises(SettingError, match=name.replace(".", r"\.")):
             truth.coco(pictures, root(pictures), tmp_path / name)

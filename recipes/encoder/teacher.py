@@ -51,6 +51,7 @@ class Teacher:
         model.reshape({model.inputs[0]: [-1, SIDE, SIDE, 3]})
         how = {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
         self.network = package().Core().compile_model(model, "CPU", how)
+        self.key = hashlib.blake2b(file.read_bytes(), digest_size=32).digest()  # another teacher says other things
         self.cache = cache
         cache.touch()
         whole = cache.stat().st_size // RECORD.itemsize
@@ -60,7 +61,7 @@ class Teacher:
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """(n, 224, 224, 3) uint8 to features (n, 1280), logits (n, 1001), map8 (n, 28, 28, 32), map16."""
-        views = [hashlib.blake2b(image.tobytes(), digest_size=DIGEST).digest() for image in images]
+        views = [hashlib.blake2b(image.tobytes(), digest_size=DIGEST, key=self.key).digest() for image in images]
         new = [at for at, view in enumerate(views) if view not in self.places]
         if new:
             made = self.network(images[new])

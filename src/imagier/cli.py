@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import imagier
-from imagier.cli_errors import guarded
+from imagier.cli_errors import NONE_SUCCEEDED, SOME_FAILED, guarded
 from imagier.cli_models import models
 from imagier.cli_train import evaluate, segment, train
 
 if TYPE_CHECKING:
     from imagier.collection import Collection
     from imagier.workflows.summary import Summary
-
-SOME_FAILED, NONE_SUCCEEDED = 3, 4
 
 COLLECTION = click.argument("collection", type=click.Path(path_type=Path))
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-STOPPED = 130
+SOME_FAILED, NONE_SUCCEEDED, STOPPED = 3, 4, 130
+"""Exit codes: of files, and of a command that its user stopped."""
 
 
 def guarded(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,30 +8,29 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from imagier.cli_errors import guarded
+from imagier.cli_errors import NONE_SUCCEEDED, SOME_FAILED, guarded
 
 if TYPE_CHECKING:
     from imagier.workflows.segment import Cleaning
     from imagier.workflows.train import Masks
 
-FOLDER = click.Path(path_type=Path)
-SOME_FAILED, NONE_SUCCEEDED = 3, 4
+PATH = click.Path(path_type=Path)
 
 
 def truths(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options that say where masks are."""
     options = (
-        click.option("--images", type=FOLDER, required=True, metavar="DIR", help="The images, walked whole."),
+        click.option("--images", type=PATH, required=True, metavar="DIR", help="The images, walked whole."),
         click.option(
             "--masks",
             multiple=True,
             metavar="[CLASS=]DIR",
             help="Masks called as the images are; repeatable, a class each.",
         ),
-        click.option("--label-images", type=FOLDER, metavar="DIR", help="Label images: a number an object, 0 none."),
-        click.option("--coco", type=FOLDER, metavar="FILE", help="Polygons and run lengths of a COCO file."),
-        click.option("--labelme", type=FOLDER, metavar="DIR", help="labelme's JSON files."),
-        click.option("--cvat", type=FOLDER, metavar="FILE", help="CVAT's XML for images."),
+        click.option("--label-images", type=PATH, metavar="DIR", help="Label images: a number an object, 0 none."),
+        click.option("--coco", type=PATH, metavar="FILE", help="Polygons and run lengths of a COCO file."),
+        click.option("--labelme", type=PATH, metavar="DIR", help="labelme's JSON files."),
+        click.option("--cvat", type=PATH, metavar="FILE", help="CVAT's XML for images."),
         click.option("--unmasked", is_flag=True, help="In images without a mask there is nothing to find."),
     )
     for option in reversed(options):
@@ -54,6 +53,7 @@ def cleanings(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _masks(masks: tuple[str, ...], others: dict[str, Any]) -> Masks:
+    from imagier.models.segmenting import OBJECT
     from imagier.types import SettingError
     from imagier.workflows.train import Masks
 
@@ -61,7 +61,7 @@ def _masks(masks: tuple[str, ...], others: dict[str, Any]) -> Masks:
     for each in masks:
         name, equals, folder = each.partition("=")
         if not equals:
-            name, folder = "object", each
+            name, folder = OBJECT, each
         if name in named or not name:
             raise SettingError(f"--masks {each}: give each folder a class of its own, such as --masks lesion=DIR")
         named[name] = Path(folder)
@@ -84,9 +84,9 @@ def train() -> None:
 @click.option("--config", metavar="NAME|FILE", help="Settings: a config that comes with imagier, or a YAML file.")
 @click.option("--set", "settings", multiple=True, metavar="SETTING=VALUE", help="Change one setting; repeatable.")
 @click.option("--groups", metavar="TABLE.csv:COLUMN", help="Images of one value stay on one side of the split.")
-@click.option("--split", type=FOLDER, metavar="FILE", help="A split.json to use.")
-@click.option("--into", type=FOLDER, required=True, metavar="MODEL", help="The Model folder to write.")
-@click.option("--work", type=FOLDER, metavar="DIR", help="Checkpoints and logs [MODEL.training].")
+@click.option("--split", type=PATH, metavar="FILE", help="A split.json to use.")
+@click.option("--into", type=PATH, required=True, metavar="MODEL", help="The Model folder to write.")
+@click.option("--work", type=PATH, metavar="DIR", help="Checkpoints and logs [MODEL.training].")
 @click.option("--replace", is_flag=True, help="Replace a Model folder that is there.")
 @click.option("--quiet", is_flag=True, help="No progress, only the outcome.")
 @guarded
@@ -133,8 +133,8 @@ def segmenter(
 @truths
 @click.option("--part", type=click.Choice(["train", "val", "test"]), help="Of the split in MODEL; if not given, all.")
 @cleanings
-@click.option("--json", "json_path", type=FOLDER, metavar="FILE", help="Write every measure there.")
-@click.option("--page", type=FOLDER, metavar="FILE", help="Write a page with the pictures there.")
+@click.option("--json", "json_path", type=PATH, metavar="FILE", help="Write every measure there.")
+@click.option("--page", type=PATH, metavar="FILE", help="Write a page with the pictures there.")
 @click.option("--quiet", is_flag=True, help="No progress, only the outcome.")
 @guarded
 def evaluate(
@@ -179,7 +179,7 @@ def evaluate(
 @click.command()
 @click.argument("sources", nargs=-1, required=True)
 @click.option("--model", required=True, metavar="NAME|DIR", help="A segmenter.")
-@click.option("--into", type=FOLDER, required=True, metavar="DIR", help="Where masks and overlays are written.")
+@click.option("--into", type=PATH, required=True, metavar="DIR", help="Where masks and overlays are written.")
 @cleanings
 @click.option("--quiet", is_flag=True, help="No progress, only the outcome.")
 @guarded

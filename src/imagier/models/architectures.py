@@ -387,12 +387,9 @@ def _unet(_architecture: str, _name: str, classes: int | None, _size: tuple[int,
 
 
 def unet_input(architecture: str, size: tuple[int, int] | None, told: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of a card's Input, for imagier's U-Net: any size that is a multiple of 32, unless one is given."""
-    return _either_size(architecture, MULTIPLE, size, told, dict(HALF))
-
-
-MULTIPLE = 32
-"""Of imagier's U-Net, which halves its image five times."""
+    """Fields of a card's Input, for imagier's U-Net: any size, unless one is given."""
+    multiple = importlib.import_module("imagier.models.networks.unet").MULTIPLE
+    return _either_size(architecture, multiple, size, told, dict(HALF))
 
 
 def _unet_fitted(architecture: str, name: str, state: Mapping[str, Any], size: tuple[int, int] | None) -> Any:

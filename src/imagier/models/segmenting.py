@@ -25,13 +25,18 @@ BACKGROUND = "background"
 CORE = "core"
 """The last label of one that also tells the inside of each object, by which touching ones are told apart."""
 
+OBJECT = "object"
+"""What a class is called that nobody named."""
+
 Tell = Callable[[Image], np.ndarray]
 """(h, w, 3) or (h, w) uint8 to (h, w, channels) float32 in [0, 1]: the model's `classes`, and cores if it has them."""
 
 
 def classes(model: Model) -> tuple[str, ...]:
-    """What a segmenter tells apart; its name for all it finds where its card names nothing."""
-    labels = model.card.labels or ("object",) * (model.output("logits").width or 1)
+    """What a segmenter tells apart; "object", or "object 1" and so on, where its card names nothing."""
+    count = model.output("logits").width or 1
+    unnamed = (OBJECT,) if count == 1 else tuple(f"{OBJECT} {at}" for at in range(1, count + 1))
+    labels = model.card.labels or unnamed
     labels = labels[1:] if labels[0] == BACKGROUND else labels
     return labels[:-1] if has_cores(model) else labels
 

@@ -21,7 +21,7 @@ BOTH, MISSED, FALSE = (0, 160, 135), (53, 120, 230), (230, 75, 53)
 
 
 def write_page(path: Path, told: Mapping[str, Any], lines: Sequence[str], shown: Sequence[Mapping[str, Any]]) -> None:
-    """Write the page. shown: rows with file, label, dice, image (uint8), true and found (h, w) bool."""
+    """Write the page. shown: rows with file, label, dice, image (h, w, 3) uint8, true and found (h, w) bool."""
     page = pages.environment().get_template("evaluation.html")
     rows = [
         {
@@ -45,11 +45,9 @@ def write_page(path: Path, told: Mapping[str, Any], lines: Sequence[str], shown:
 
 def _pictures(row: Mapping[str, Any]) -> list[Image]:
     """Image, truth, prediction, and where they differ."""
-    image: Image = row["image"]
-    colour = image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)
-    true, found = row["true"], row["found"]
-    difference = _tinted(_tinted(_tinted(colour, true & found, BOTH), true & ~found, MISSED), found & ~true, FALSE)
-    return [colour, _tinted(colour, true, BOTH), _tinted(colour, found, BOTH), difference]
+    image, true, found = row["image"], row["true"], row["found"]
+    difference = _tinted(_tinted(_tinted(image, true & found, BOTH), true & ~found, MISSED), found & ~true, FALSE)
+    return [image, _tinted(image, true, BOTH), _tinted(image, found, BOTH), difference]
 
 
 def _tinted(image: Image, inside: np.ndarray, colour: tuple[int, int, int]) -> Image:

@@ -20,7 +20,6 @@ FOLDER = Path(__file__).parent / "configs"
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Side = Annotated[int, msgspec.Meta(ge=32, le=4096)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
-Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -55,10 +54,10 @@ class Segmenter(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A file of weights to begin with (.safetensors, .pth)."""
     size: tuple[Side, Side] | None = (192, 256)
     """Height and width that every image is brought to; null: images as they are, in parts of `part` pixels."""
-    part: Side = 256
-    """Side of the random parts that are learnt from, where `size` is null."""
-    parts: Count = 1
-    """So many of each image an epoch."""
+    part: Side | None = None
+    """Side of the random parts that are learnt from, where `size` is null; 256 unless given."""
+    parts: Count | None = None
+    """So many of each image an epoch, where `size` is null; 1 unless given."""
     cores: bool = False
     """Also learn the inside of each object, by which touching ones are told apart: for label images."""
     exclusive: bool = False
@@ -67,6 +66,11 @@ class Segmenter(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Soft Dice (Milletari et al. 2016) and cross entropy, or focal loss (Lin et al. 2017) where little is inside."""
     augment: Literal["none", "light", "strong"] = "light"
     """none; light: mirrored, and other light; strong: also turned, enlarged, blurred."""
+
+    def __post_init__(self) -> None:
+        for name in ("part", "parts"):
+            if self.size is not None and getattr(self, name) is not None:
+                raise ValueError(f"{name} goes with size=null: an image that is brought to {self.size} has no parts")
 
 
 C = TypeVar("C", bound=Config)
@@ -93,6 +97,8 @@ def read(name_or_file: str | None, kind: type[C], settings: Mapping[str, Any]) -
     try:
         return msgspec.convert({**told, **settings}, kind)
     except msgspec.ValidationError as error:
+        if any(str(error).split("`$.")[-1].startswith(name) for name in settings):
+            where = "--set"
         raise SettingError(f"{where}: {str(error).replace(' - at `$.', ', at ').rstrip('`')}") from error
 
 

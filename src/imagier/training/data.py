@@ -13,21 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import msgspec
 import numpy as np
 import torch
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from imagier import images
+from imagier.algorithms.masks import cores
 from imagier.models.model import Input
-from imagier.models.preprocess import place
+from imagier.models.preprocess import in_colour, place
 from imagier.training.truth import Mask, Truth
 from imagier.types import ImageError, SettingError
 
 KEPT = 1_500_000_000
 """Bytes of prepared images that are kept in memory; beyond that they are read anew each time."""
-CORE = 0.4
-"""Of an object's greatest distance to its edge: pixels farther in than that are its core."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,6 @@ class Sample:
 
     path: Path
     sha256: str
-    height: int
-    width: int
     small: np.ndarray
     """(32, 32) uint8 grey."""
     phash: int
@@ -66,8 +64,6 @@ def looked_at(paths: Sequence[Path], truth: Truth, tell: Callable[[int], None]) 
         return Sample(
             path,
             images.content_hash(data),
-            eight.shape[0],
-            eight.shape[1],
             images.resize(grey, size=(32, 32)),
             images.perceptual_hash(eight),
             tuple(float(share) for share in mask.inside.mean((0, 1))),
@@ -88,26 +84,7 @@ def looked_at(paths: Sequence[Path], truth: Truth, tell: Callable[[int], None]) 
 def _eight(data: bytes) -> np.ndarray:
     """(h, w, 3) uint8 RGB of an encoded image."""
     decoded = images.decode(data)
-    eight = images.to_uint8(decoded.image, decoded.black, decoded.white)
-    return np.repeat(eight[:, :, None], 3, axis=2) if eight.ndim == 2 else eight
-
-
-def cores(objects: np.ndarray) -> np.ndarray:
-    """(h, w) bool: what lies well inside its object, farther from its edge than CORE of the most that any does.
-
-    Cores of touching objects do not touch, and none is without one.
-    """
-    from scipy.ndimage import distance_transform_edt, maximum
-    from skimage.segmentation import find_boundaries
-
-    if not objects.any():
-        return np.zeros(objects.shape, bool)
-    edge = find_boundaries(np.pad(objects, 1), mode="inner", background=0)[1:-1, 1:-1]
-    far = distance_transform_edt((objects > 0) & ~edge) + (objects > 0)
-    numbers, at = np.unique(objects, return_inverse=True)
-    most = np.asarray(maximum(far, objects, numbers))[at].reshape(objects.shape)
-    inside: np.ndarray = (objects > 0) & (far > CORE * most)
-    return inside
+    return in_colour(images.to_uint8(decoded.image, decoded.black, decoded.white), "rgb")
 
 
 @dataclass
@@ -135,9 +112,8 @@ class Shown(torch.utils.data.Dataset):
     def __getitem__(self, entry: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
         epoch, at = entry
         pixels, targets = self.kept.get(at) or self.prepared(at)
-        number = at % len(self.samples)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(hash((self.seed, max(epoch, 0), number)) & 0x7FFFFFFF)
+            torch.manual_seed(hash((self.seed, max(epoch, 0), at)) & 0x7FFFFFFF)
             if self.spec.size is None:
                 pixels, targets = self.cut(pixels, targets)
             image = tv_tensors.Image(torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))))
@@ -176,15 +152,15 @@ def targets(mask: Mask, with_cores: bool) -> np.ndarray:
         return mask.inside.astype(np.uint8)
     if mask.objects is None:
         raise SettingError("cores can be learnt where the truth tells objects apart: label images, COCO, labelme, CVAT")
-    return np.concatenate([mask.inside, cores(mask.objects)[:, :, None]], axis=2).astype(np.uint8)
+    inner = np.any([cores(each) for each in np.moveaxis(mask.objects, 2, 0)], axis=0)
+    return np.concatenate([mask.inside, inner[:, :, None]], axis=2).astype(np.uint8)
 
 
 def brought(channels: np.ndarray, spec: Input) -> np.ndarray:
     """Masks brought to a network's size as its images are: (h, w, c) uint8 of 0 and 1; what is half inside is."""
-    scaled = [
-        place(np.repeat(each[:, :, None] * 255, 3, axis=2), spec)[0][:, :, 0] for each in np.moveaxis(channels, 2, 0)
-    ]
-    return (np.stack(scaled, axis=2) > 127).astype(np.uint8)
+    flat = msgspec.structs.replace(spec, colour="grey", pad_value=0)
+    scaled = [place(each * np.uint8(255), flat)[0] for each in np.moveaxis(channels, 2, 0)]
+    return (np.concatenate(scaled, axis=2) > 127).astype(np.uint8)
 
 
 class Order(torch.utils.data.Sampler):

@@ -12,6 +12,7 @@ import math
 import sys
 import time
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -29,33 +30,36 @@ RISE = 0.05
 """Of all steps: those over which the learning rate rises."""
 
 
-class Learner(pl.LightningModule):
-    """A network that is learning. What differs is `loss_of` and `judged`.
+class Learner(pl.LightningModule, ABC):
+    """A network that is learning. What differs is `forward`, `loss_of` and `judged`.
 
-    The score that chooses the checkpoint is `val_score`, the higher the better.
+    A batch is (what is shown, what is wanted). The score that chooses the checkpoint is `val_score`, the higher the
+    better.
     """
 
     def __init__(self, network: torch.nn.Module, config: Config, steps: int) -> None:
         super().__init__()
         self.network, self.config, self.steps = network, config, steps
 
-    def loss_of(self, batch: Any) -> torch.Tensor:
-        """The loss of a batch, a scalar."""
-        raise NotImplementedError
+    @abstractmethod
+    def loss_of(self, made: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        """The loss of what `forward` made of a batch, a scalar."""
 
-    def judged(self, batch: Any) -> torch.Tensor:
+    @abstractmethod
+    def judged(self, made: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
         """The score of each image of a batch, (n,)."""
-        raise NotImplementedError
 
     def training_step(self, batch: Any, _: int) -> torch.Tensor:
-        loss = self.loss_of(batch)
+        shown, wanted = batch
+        loss = self.loss_of(self(shown), wanted)
         self.log("train_loss", loss, on_step=True, on_epoch=True, sync_dist=True)
         return loss
 
     def validation_step(self, batch: Any, _: int) -> None:
-        count = len(batch[0])
-        self.log("val_loss", self.loss_of(batch), batch_size=count, sync_dist=True)
-        self.log("val_score", self.judged(batch).mean(), batch_size=count, sync_dist=True)
+        shown, wanted = batch
+        made, count = self(shown), len(shown)
+        self.log("val_loss", self.loss_of(made, wanted), batch_size=count, sync_dist=True)
+        self.log("val_score", self.judged(made, wanted).mean(), batch_size=count, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         config, rise = self.config, max(1, round(RISE * self.steps))

@@ -29,9 +29,10 @@ from imagier.training.splits import PARTS, Split
 from imagier.training.truth import Truth
 from imagier.types import BUILTIN, SettingError
 
-UNET = "imagier:unet"
 GAMMA = 2.0
 """Of focal loss."""
+PART = 256
+"""Pixels of a part's side, unless the config says."""
 
 
 @dataclass(frozen=True)
@@ -39,30 +40,33 @@ class Plan:
     """All that a training needs, checked."""
 
     config: Segmenter
+    network: torch.nn.Module
+    """With what it begins with."""
+    spec: Input
+    """How images come to it."""
     samples: Sequence[Sample]
     truth: Truth
     split: Split
     into: Path
     work: Path
 
-    @property
-    def channels(self) -> tuple[str, ...]:
-        """Labels of what the network gives."""
-        first = (BACKGROUND,) if self.config.exclusive else ()
-        return first + self.truth.classes + ((CORE,) if self.config.cores else ())
+
+def channels(config: Segmenter, classes: tuple[str, ...]) -> tuple[str, ...]:
+    """Labels of what the network gives."""
+    return ((BACKGROUND,) if config.exclusive else ()) + classes + ((CORE,) if config.cores else ())
 
 
 class Learning(Learner):
     """U-Nets and the like, by Dice and cross entropy."""
 
-    def __init__(self, network: torch.nn.Module, plan: Plan, spec: Input, steps: int) -> None:
-        super().__init__(network, plan.config, steps)
+    def __init__(self, plan: Plan, steps: int) -> None:
+        super().__init__(plan.network.to(memory_format=torch.channels_last), plan.config, steps)
         self.loss, self.exclusive = plan.config.loss, plan.config.exclusive
         self.classes = len(plan.truth.classes)
         self.mean: torch.Tensor
         self.std: torch.Tensor
         for name in ("mean", "std"):
-            values = torch.tensor(getattr(spec, name), dtype=torch.float32).view(1, 3, 1, 1) * 255
+            values = torch.tensor(getattr(plan.spec, name), dtype=torch.float32).view(1, 3, 1, 1) * 255
             self.register_buffer(name, values, persistent=False)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -71,17 +75,16 @@ class Learning(Learner):
         logits: torch.Tensor = self.network(shown.contiguous(memory_format=torch.channels_last)).float()
         return logits
 
-    def loss_of(self, batch: Any) -> torch.Tensor:
-        logits, wanted = self(batch[0]), batch[1].float()
-        if self.exclusive:
-            inside = wanted[:, : self.classes]
-            at = torch.cat([0.5 - inside.amax(1, keepdim=True), inside], 1).argmax(1)  # the background, or the first
-            by_pixel = functional.cross_entropy(logits[:, : 1 + self.classes], at, reduction="none")
-            shares = logits[:, : 1 + self.classes].softmax(1)[:, 1:]
-            loss = self.weighed(by_pixel) + soft_dice(shares, inside)
-            rest, wanted = logits[:, 1 + self.classes :], wanted[:, self.classes :]
-            return loss if not rest.shape[1] else loss + self.independent(rest, wanted)
-        return self.independent(logits, wanted)
+    def loss_of(self, made: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        wanted = wanted.float()
+        if not self.exclusive:
+            return self.independent(made, wanted)
+        logits, inside = made[:, : 1 + self.classes], wanted[:, : self.classes]
+        at = torch.cat([0.5 - inside.amax(1, keepdim=True), inside], 1).argmax(1)  # the background, or the first
+        by_pixel = functional.cross_entropy(logits, at, reduction="none")
+        loss = self.weighed(by_pixel) + soft_dice(logits.softmax(1)[:, 1:], inside)
+        cores = made[:, 1 + self.classes :]
+        return loss + self.independent(cores, wanted[:, self.classes :]) if cores.shape[1] else loss
 
     def independent(self, logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
         """Of channels that may overlap."""
@@ -94,13 +97,13 @@ class Learning(Learner):
             by_pixel = (1 - (-by_pixel).exp()) ** GAMMA * by_pixel
         return by_pixel.mean()
 
-    def judged(self, batch: Any) -> torch.Tensor:
-        logits, wanted = self(batch[0]), batch[1][:, : self.classes].bool()
+    def judged(self, made: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        wanted = wanted[:, : self.classes].bool()
         if self.exclusive:
-            at = logits[:, : 1 + self.classes].argmax(1)
+            at = made[:, : 1 + self.classes].argmax(1)
             found = torch.stack([at == each for each in range(1, 1 + self.classes)], 1)
         else:
-            found = logits[:, : self.classes] > 0
+            found = made[:, : self.classes] > 0
         both, sizes = (found & wanted).sum((2, 3)), found.sum((2, 3)) + wanted.sum((2, 3))
         return torch.where(sizes > 0, 2 * both / sizes.clamp(min=1), 1.0).mean(1)
 
@@ -114,20 +117,18 @@ def soft_dice(shares: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
 def train(plan: Plan, shown: bool) -> Model:
     """Train by a plan, or go on, and write the Model folder. Raises SettingError, ModelError."""
     config = plan.config
-    torch.manual_seed(config.seed)
-    network, spec = begun(config, len(plan.channels))
     parts = plan.split.of([each.sha256 for each in plan.samples])
     level = changes(config.augment)
     train_set, val_set = (
         Shown(
             [sample for sample, of in zip(plan.samples, parts, strict=True) if of == part],
-            plan.truth, spec, config.part, config.cores, level if part == "train" else None, config.seed,
+            plan.truth, plan.spec, config.part or PART, config.cores, level if part == "train" else None, config.seed,
         )
         for part in PARTS[:2]
     )  # fmt: skip
-    times = 1 if config.size is not None else config.parts
+    times = config.parts or 1
     batches = max(1, len(train_set) * times // config.batch)
-    learner = Learning(network.to(memory_format=torch.channels_last), plan, spec, batches * config.epochs)
+    learner = Learning(plan, batches * config.epochs)
     order = Order(len(train_set), times, config.seed, lambda: learner.current_epoch)
     whole = len(train_set) * times >= config.batch
     train_from, val_from = (
@@ -137,7 +138,7 @@ def train(plan: Plan, shown: bool) -> Model:
         for each, sampler, drop_last in ((train_set, order, whole), (val_set, Unchanged(len(val_set)), False))
     )
     state = fit(learner, train_from, val_from, plan.work, "dice", shown)
-    return written(plan, state, spec)
+    return written(plan, state)
 
 
 class Unchanged(torch.utils.data.Sampler):
@@ -153,9 +154,10 @@ class Unchanged(torch.utils.data.Sampler):
         return iter([(-1, at) for at in range(self.count)])
 
 
-def begun(config: Segmenter, channels: int) -> tuple[torch.nn.Module, Input]:
+def begun(config: Segmenter, classes: tuple[str, ...]) -> tuple[torch.nn.Module, Input]:
     """The network with what it begins with, and how images come to it. Raises SettingError."""
-    network = architectures.build(config.network, classes=channels)
+    torch.manual_seed(config.seed)
+    network = architectures.build(config.network, classes=len(channels(config, classes)))
     if config.weights is not None:
         fill(network, read_state(Path(config.weights)), config.weights)
     elif isinstance(network, UNet):
@@ -169,7 +171,10 @@ def begun(config: Segmenter, channels: int) -> tuple[torch.nn.Module, Input]:
         known = architectures.smp_input(config.network, network, config.size, told)
     else:
         raise SettingError(f"network cannot be {config.network}: it takes imagier:unet or smp:DECODER/ENCODER")
-    return network.train(), Input(**(known | told))
+    spec = Input(**(known | told))
+    if spec.size is None and (part := config.part or PART) % spec.multiple:
+        raise SettingError(f"part cannot be {part}: {config.network} takes multiples of {spec.multiple} pixels")
+    return network.train(), spec
 
 
 def described(config: Segmenter) -> dict[str, Any]:
@@ -188,7 +193,7 @@ def fill(network: torch.nn.Module, state: dict[str, Any], source: str) -> None:
     network.load_state_dict(fits, strict=False)
 
 
-def written(plan: Plan, state: Any, spec: Input) -> Model:
+def written(plan: Plan, state: Any) -> Model:
     """The Model folder of the best checkpoint, with its split and its config."""
     import msgspec
     from safetensors.torch import save_file
@@ -204,7 +209,7 @@ def written(plan: Plan, state: Any, spec: Input) -> Model:
         name=plan.into.name,
         task="segment",
         folder=plan.into,
-        labels=plan.channels,
+        labels=channels(config, plan.truth.classes),
         source=f"imagier train segmenter, seed {config.seed}; images: {told}",
         size=config.size,
         how=described(config),

@@ -13,14 +13,15 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from imagier.algorithms.near_duplicates import near_groups
 from imagier.types import ModelError, SettingError
 
 PARTS = ("train", "val", "test")
 NEAR_BITS = 4
 """Of 64 bits of the perceptual hash: what two near copies may differ by."""
-NEAR_GREY = 6.0
-"""Of 255, the mean difference of two near copies at 32 x 32 pixels of grey: hashes alone take many a plain image for
-another."""
+NEAR_COSINE = 3e-4
+"""Between two near copies at 32 x 32 pixels of grey, some 6 of 255 root mean square: hashes alone take many a plain
+image for another."""
 
 
 @dataclass(frozen=True)
@@ -79,28 +80,25 @@ def together(hashes: Sequence[str], small: np.ndarray, phash: np.ndarray, groups
 
     small: (n, 32, 32) uint8 grey; phash: (n,) uint64. groups: the group that each belongs to, "" for none.
     """
-    root = np.arange(len(hashes))
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
 
-    def find(at: int) -> int:
-        while root[at] != at:
-            root[at] = root[root[at]]
-            at = int(root[at])
-        return at
+    n = len(hashes)
+    flat = small.reshape(n, -1).astype(np.float32) - 128
+    # With a long last entry angles are differences of grey; without it all plain images would be copies.
+    vectors = np.concatenate([flat, np.full((n, 1), 256 * np.sqrt(flat.shape[1]), np.float32)], axis=1)
+    links = [near_groups(phash, vectors, cosine=NEAR_COSINE, hamming=NEAR_BITS), _first(hashes)]
+    if groups is not None:
+        links.append(_first([f"group {name}" if name else f"alone {at}" for at, name in enumerate(groups)]))
+    pairs = np.tile(np.arange(n), len(links)), np.concatenate(links)
+    joined: np.ndarray = connected_components(coo_matrix((np.ones(len(pairs[0])), pairs), (n, n)), directed=False)[1]
+    return joined
 
-    first: dict[str, int] = {}
-    for at, key in enumerate(hashes):
-        root[find(at)] = find(first.setdefault(f"content {key}", at))
-    for at, name in enumerate(groups or ()):
-        if name:
-            root[find(at)] = find(first.setdefault(f"group {name}", at))
-    flat = small.reshape(len(small), -1).astype(np.float32)
-    for at in range(len(hashes) - 1):
-        near = np.flatnonzero(np.bitwise_count(phash[at + 1 :] ^ phash[at]) <= NEAR_BITS) + at + 1
-        if len(near):
-            near = near[np.abs(flat[near] - flat[at]).mean(1) <= NEAR_GREY]
-        for other in near:
-            root[find(int(other))] = find(at)
-    return np.unique([find(at) for at in range(len(hashes))], return_inverse=True)[1]
+
+def _first(names: Sequence[str]) -> np.ndarray:
+    """Where each name stands first, (n,) int."""
+    _, first, which = np.unique(np.asarray(names), return_index=True, return_inverse=True)
+    return first[which]
 
 
 def split(

@@ -3,7 +3,7 @@
     folders   a mask beside each image, one folder a class; what is not dark is inside. Classes may overlap
     labels    a label image each: 0 is background, every object has a number of its own
     coco      a COCO JSON file: polygons and run lengths
-    labelme   a folder of labelme's JSON files: polygons, rectangles, circles
+    labelme   a folder of labelme's JSON files: polygons, rectangles, circles, masks
     cvat      CVAT's XML ("for images"): polygons, boxes, ellipses, masks
 
 Each gives a Truth for the images at hand; a mask is read when it is asked for, and must have its image's size.
@@ -11,11 +11,10 @@ Each gives a Truth for the images at hand; a mask is read when it is asked for, 
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from imagier import images
+from imagier.models.segmenting import OBJECT
+from imagier.training.shapes import Shape, coco_shape, cvat_shapes, labelme_shapes
 from imagier.types import ImageError, SettingError
 
-OBJECT = "object"
-"""The class of a label image's objects."""
 FAINT = 16
 """A mask whose brightest pixel is no brighter is empty, unless it holds 0 and 1 alone: JPEG leaves such a haze."""
 ENDINGS = ("", "_mask", "-mask", "_segmentation", "_lesion", "_label", "_labels", "_gt")
@@ -40,7 +39,7 @@ class Mask:
     inside: np.ndarray
     """(h, w, classes) bool."""
     objects: np.ndarray | None = None
-    """(h, w) int32: 0, or an object's number. None where the truth does not tell objects apart."""
+    """(h, w, classes) int32: 0, or an object's number. None where the truth does not tell objects apart."""
 
 
 Draw = Callable[[int, int], Mask]
@@ -89,8 +88,8 @@ def labels(pictures: Sequence[Path], root: Path, folder: Path) -> Truth:
             image = _decoded(path, height, width)
             if image.ndim == 3 or image.dtype.kind == "f":
                 raise ImageError(f"{path}: a label image is grey with 8 or 16 bits, and this has {image.dtype} colours")
-            numbers = image.astype(np.int32)
-            return Mask((numbers > 0)[:, :, None], numbers)
+            numbers = image.astype(np.int32)[:, :, None]
+            return Mask(numbers > 0, numbers)
 
         return draw
 
@@ -109,28 +108,22 @@ def coco(pictures: Sequence[Path], root: Path, file: Path) -> Truth:
         kinds = tuple(dict.fromkeys(classes.values()))
         at = {key: kinds.index(name) for key, name in classes.items()}
         shapes = {
-            key: [(at[each["category_id"]], _coco_shape(each["segmentation"], file)) for each in listed]
+            key: [(at[each["category_id"]], coco_shape(each["segmentation"])) for each in listed]
             for key, listed in of.items()
         }
     except (KeyError, TypeError, ValueError) as error:
         raise SettingError(f"{file} is no COCO file of masks: {error!r} is missing or not as it should be") from error
     found = _named(pictures, root, names)
-    return _checked(
-        Truth(kinds, {p: _shapes(len(kinds), shapes.get(key, []), file) for p, key in found.items()}, True), file
-    )
+    draw = {picture: _shapes(len(kinds), shapes.get(key, []), file) for picture, key in found.items()}
+    return _checked(Truth(kinds, draw, True), file)
 
 
 def labelme(pictures: Sequence[Path], root: Path, folder: Path) -> Truth:
     """A folder of labelme's JSON files, each called as its image."""
     files = {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.json"))}
     found = {p: path for p in pictures if (path := _beside(p, root, files)) is not None}
-    read = {picture: (path, _labelme_shapes(path)) for picture, path in found.items()}
-    kinds = tuple(sorted({name for _, listed in read.values() for name, _ in listed}))
-    draw = {
-        picture: _shapes(len(kinds), [(kinds.index(name), shape) for name, shape in listed], path)
-        for picture, (path, listed) in read.items()
-    }
-    return _checked(Truth(kinds, draw, True), folder)
+    read = {picture: (_told(path, labelme_shapes, _json(path)), path) for picture, path in found.items()}
+    return _checked(_of_shapes(read), folder)
 
 
 def cvat(pictures: Sequence[Path], root: Path, file: Path) -> Truth:
@@ -139,28 +132,28 @@ def cvat(pictures: Sequence[Path], root: Path, file: Path) -> Truth:
         tree = ElementTree.fromstring(_text(file))
     except ElementTree.ParseError as error:
         raise SettingError(f"{file} is no XML: {error}") from error
-    read: dict[str, list[tuple[str, Shape]]] = {}
-    for image in tree.iter("image"):
-        listed = read.setdefault(image.get("name", ""), [])
-        for each in image:
-            if each.tag in BARE:
-                continue
-            try:
-                if float(each.get("rotation", 0)):
-                    raise ValueError("it is turned; draw it as a polygon")
-                shape = CVAT[each.tag](each)
-            except KeyError as error:
-                raise SettingError(f"{file}: {image.get('name')} holds a {error}, which is no area") from error
-            except (TypeError, ValueError) as error:
-                raise SettingError(f"{file}: a {each.tag} of {image.get('name')}: {error}") from error
-            listed.append((each.get("label", OBJECT), shape))
-    kinds = tuple(sorted({name for listed in read.values() for name, _ in listed}))
-    found = _named(pictures, root, {name: name for name in read})
+    by_name = {image.get("name", ""): image for image in tree.iter("image")}
+    found = _named(pictures, root, by_name)
+    read = {picture: (_told(file, cvat_shapes, image), file) for picture, image in found.items()}
+    return _checked(_of_shapes(read), file)
+
+
+def _told(source: Path, reader: Callable[[Any], list[tuple[str, Shape]]], told: Any) -> list[tuple[str, Shape]]:
+    """What a reader makes of a part of a file, or one message that names the file."""
+    try:
+        return reader(told)
+    except ValueError as error:
+        raise SettingError(f"{source}: {error}") from error
+
+
+def _of_shapes(read: Mapping[Path, tuple[list[tuple[str, Shape]], Path]]) -> Truth:
+    """By image, its labelled shapes and the file that they are from."""
+    kinds = tuple(sorted({name for listed, _ in read.values() for name, _ in listed}))
     draw = {
-        picture: _shapes(len(kinds), [(kinds.index(name), shape) for name, shape in read[key]], file)
-        for picture, key in found.items()
+        picture: _shapes(len(kinds), [(kinds.index(name), shape) for name, shape in listed], source)
+        for picture, (listed, source) in read.items()
     }
-    return _checked(Truth(kinds, draw, True), file)
+    return Truth(kinds, draw, True)
 
 
 def _checked(truth: Truth, source: Path) -> Truth:
@@ -250,173 +243,23 @@ def bright(image: np.ndarray) -> np.ndarray:
     """
     grey = image.max(2) if image.ndim == 3 else image
     top = float(grey.max(initial=0))
-    faint = FAINT / 255 if grey.dtype.kind == "f" else FAINT
-    if top == 0 or (top <= faint and grey.dtype.kind != "f" and top != 1):
+    if grey.dtype.kind != "f" and 1 < top <= FAINT:
         return np.zeros(grey.shape, bool)
     inside: np.ndarray = grey > top / 2
     return inside
 
 
-# ---------------------------------------------------------------- shapes
-
-Shape = Callable[[int, int], np.ndarray]
-"""Height and width of the image to (h, w) bool. A pixel is inside where its middle is."""
-
-
-def polygon(points: Iterable[Sequence[float]]) -> Shape:
-    """Corners (x, y) in pixels; (0, 0) is the image's corner, so that the first pixel's middle is at (0.5, 0.5)."""
-    corners = np.array([[float(x), float(y)] for x, y in points])
-    if len(corners) < 3 or not np.isfinite(corners).all():
-        raise ValueError(f"a polygon of {len(corners)} corners")
-
-    def draw(height: int, width: int) -> np.ndarray:
-        from skimage.draw import polygon2mask
-
-        inside: np.ndarray = polygon2mask((height, width), corners[:, ::-1] - 0.5)
-        return inside
-
-    return draw
-
-
-def ellipse(x: float, y: float, across: float, down: float) -> Shape:
-    """Its middle and its half axes."""
-    turn = np.linspace(0, 2 * np.pi, 256, endpoint=False)
-    return polygon(np.stack([x + across * np.cos(turn), y + down * np.sin(turn)], 1).tolist())
-
-
-def box(x0: float, y0: float, x1: float, y1: float) -> Shape:
-    """Two opposite corners."""
-    return polygon([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
-
-
-def _any_of(shapes: Sequence[Shape]) -> Shape:
-    return lambda height, width: np.any([shape(height, width) for shape in shapes], axis=0)
-
-
 def _shapes(classes: int, listed: Sequence[tuple[int, Shape]], source: Path) -> Draw:
     def draw(height: int, width: int) -> Mask:
         inside = np.zeros((height, width, classes), bool)
-        objects = np.zeros((height, width), np.int32)
+        objects = np.zeros(inside.shape, np.int32)
         for number, (at, shape) in enumerate(listed, 1):
             try:
                 drawn = shape(height, width)
             except ValueError as error:
                 raise ImageError(f"{source}: {error}") from error
             inside[:, :, at] |= drawn
-            objects[drawn] = number
+            objects[drawn, at] = number
         return Mask(inside, objects)
 
     return draw
-
-
-def _coco_shape(told: Any, file: Path) -> Shape:
-    if isinstance(told, list):
-        return _any_of([polygon(np.reshape(each, (-1, 2)).tolist()) for each in told])
-    size, counts = told["size"], told["counts"]
-    runs = np.array(unpacked(counts) if isinstance(counts, str) else counts)
-    if runs.sum() != size[0] * size[1] or runs.min(initial=0) < 0:
-        raise ValueError(f"run lengths of {runs.sum()} pixels for {size[1]} x {size[0]}")
-
-    def draw(height: int, width: int) -> np.ndarray:
-        if [height, width] != list(size):
-            raise ValueError(f"run lengths are for {size[1]} x {size[0]} pixels, the image has {width} x {height}")
-        flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
-        return flat.reshape(width, height).T
-
-    return draw
-
-
-def unpacked(text: str) -> list[int]:
-    """COCO's packed run lengths: five bits a letter, from the third on each less the one two before it."""
-    counts: list[int] = []
-    at = 0
-    while at < len(text):
-        number, shift, more = 0, 0, True
-        while more:
-            letter = ord(text[at]) - 48
-            number |= (letter & 0x1F) << shift
-            more, at, shift = bool(letter & 0x20), at + 1, shift + 5
-            if not more and letter & 0x10:
-                number |= -1 << shift
-        counts.append(number + counts[-2] if len(counts) > 2 else number)
-    return counts
-
-
-def _labelme_shapes(path: Path) -> list[tuple[str, Shape]]:
-    """Objects of a file: shapes of one label and one group are one."""
-    objects: dict[tuple[str, Any], list[Shape]] = {}
-    for at, each in enumerate(_json(path).get("shapes", [])):
-        try:
-            kind = each.get("shape_type", "polygon")
-            if kind in BARE:
-                continue
-            group = each.get("group_id")
-            objects.setdefault((str(each["label"]), ("alone", at) if group is None else group), []).append(
-                LABELME[kind](each)
-            )
-        except (KeyError, TypeError, ValueError, IndexError, ImageError) as error:
-            raise SettingError(f"{path}: a shape that labelme does not write: {error!r}") from error
-    return [(name, _any_of(shapes)) for (name, _), shapes in objects.items()]
-
-
-def _labelme_circle(each: Any) -> Shape:
-    """Its middle, and a point of its edge."""
-    (x, y), (a, b) = each["points"]
-    radius = float(np.hypot(a - x, b - y))
-    return ellipse(x, y, radius, radius)
-
-
-def _labelme_mask(each: Any) -> Shape:
-    """A PNG of what is inside, at the first of two corners."""
-    pixels = images.decode(base64.b64decode(each["mask"], validate=True)).image
-    left, top = (int(edge) for edge in each["points"][0])
-    return _patch(left, top, (pixels if pixels.ndim == 2 else pixels.max(2)) > 0)
-
-
-LABELME: Mapping[str, Callable[[Any], Shape]] = {
-    "polygon": lambda each: polygon(each["points"]),
-    "rectangle": lambda each: box(*each["points"][0], *each["points"][1]),
-    "circle": _labelme_circle,
-    "mask": _labelme_mask,
-}
-
-
-def _patch(left: int, top: int, patch: np.ndarray) -> Shape:
-    down, across = patch.shape
-
-    def draw(height: int, width: int) -> np.ndarray:
-        if left < 0 or top < 0 or top + down > height or left + across > width:
-            raise ValueError(f"a mask reaches beyond its image of {width} x {height} pixels")
-        whole = np.zeros((height, width), bool)
-        whole[top : top + down, left : left + across] = patch
-        return whole
-
-    return draw
-
-
-BARE = frozenset(["point", "points", "line", "linestrip", "polyline", "tag"])
-"""Shapes that cover nothing, in labelme and CVAT."""
-
-
-def _cvat_polygon(each: Any) -> Shape:
-    return polygon([[float(part) for part in pair.split(",")] for pair in each.get("points").split(";")])
-
-
-def _cvat_numbers(each: Any, *names: str) -> list[float]:
-    return [float(each.get(name)) for name in names]
-
-
-def _cvat_mask(each: Any) -> Shape:
-    left, top, across, down = (int(number) for number in _cvat_numbers(each, "left", "top", "width", "height"))
-    runs = np.array([int(part) for part in each.get("rle").split(",")])
-    if runs.sum() != across * down:
-        raise ValueError(f"run lengths of {runs.sum()} pixels for {across} x {down}")
-    return _patch(left, top, np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(down, across))
-
-
-CVAT: Mapping[str, Callable[[Any], Shape]] = {
-    "polygon": _cvat_polygon,
-    "box": lambda each: box(*_cvat_numbers(each, "xtl", "ytl", "xbr", "ybr")),
-    "ellipse": lambda each: ellipse(*_cvat_numbers(each, "cx", "cy", "rx", "ry")),
-    "mask": _cvat_mask,
-}

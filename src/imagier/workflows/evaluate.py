@@ -7,13 +7,14 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from imagier.collection import write_whole
-from imagier.types import Image, SettingError
+from imagier.types import SettingError
 
 if TYPE_CHECKING:
     from imagier.models.model import Model
@@ -29,7 +30,8 @@ class Judged:
     """An image with what was found in it, for a class."""
 
     path: Path
-    measures: dict[str, float | None]
+    measures: dict[str, Any]
+    """Numbers; None for what cannot be measured."""
     counts: dict[str, int]
     """Pixels and objects, found, true and both: of these, pooled measures are made."""
 
@@ -43,7 +45,8 @@ class Evaluation:
     classes: Mapping[str, Sequence[Judged]]
     """By class, a judgement an image."""
 
-    def as_dict(self) -> dict[str, Any]:
+    @cached_property
+    def told(self) -> dict[str, Any]:
         """JSON values: each measure {"mean", "median", "ci95", "n"}; over all classes, and by class."""
         every = [each for judged in self.classes.values() for each in judged]
         made: dict[str, Any] = {
@@ -60,11 +63,11 @@ class Evaluation:
     def worst(self) -> list[tuple[str, Judged]]:
         """The images of the least Dice, ten at most."""
         every = [(name, each) for name, judged in self.classes.items() for each in judged]
-        return sorted(every, key=lambda pair: pair[1].measures["dice"] or 0.0)[:WORST]
+        return sorted(every, key=lambda pair: pair[1].measures["dice"])[:WORST]
 
     def lines(self) -> list[str]:
         """For a person."""
-        told = self.as_dict()
+        told = self.told
         lines = [f"{told['images']} images" + (f" of the part {self.part}" if self.part else "")]
         for name, of in [("", told), *told.get("classes", {}).items()]:
             for measure in (*MEASURES, *OBJECT_MEASURES):
@@ -131,17 +134,18 @@ def segmenter(
     """
     from tqdm import tqdm
 
+    from imagier.models.preprocess import in_colour
     from imagier.models.segmenting import classes
     from imagier.workflows import segment, train
 
     how = how or segment.Cleaning()
     chosen, tell = segment.load(model, flips=flips)
-    root, found = images.absolute(), train.pictures(images)
+    root, found = train.pictures(images)
     truth = train.covering(found, masks.truth(found, root), unmasked)
     pairs = _pairs(classes(chosen), truth, chosen)
     listed = _of_part(chosen, found, part)
     judged: dict[str, list[Judged]] = {name: [] for name, _, _ in pairs}
-    shown: list[_Shown] = []
+    shown: list[dict[str, Any]] = []
     for path in tqdm(listed, desc="judging", unit="image", disable=not progress, file=sys.stderr):
         image = segment.read(path)
         true = truth.draw[path](*image.shape[:2])
@@ -150,12 +154,19 @@ def segmenter(
             each = _judge(path, made.inside[:, :, at], made.objects[:, :, at], true, place, truth.instances)
             judged[name].append(each)
             if page is not None:
-                shown = _kept(shown, _Shown.of(name, each, image, true.inside[:, :, place], made.inside[:, :, at]))
+                pictures = {"true": true.inside[:, :, place], "found": made.inside[:, :, at]}
+                row = {
+                    "label": name,
+                    "file": str(path),
+                    "dice": each.measures["dice"],
+                    "image": in_colour(image, "rgb"),
+                }
+                shown = sorted([*shown, row | pictures], key=lambda row: row["dice"])[:WORST]
     evaluation = Evaluation(chosen.card.name, part, judged)
     if page is not None:
         from imagier.outputs.evaluation import write_page
 
-        write_page(page, evaluation.as_dict(), evaluation.lines(), [asdict(each) for each in shown])
+        write_page(page, evaluation.told, evaluation.lines(), shown)
     return evaluation
 
 
@@ -193,36 +204,15 @@ def _judge(path: Path, inside: np.ndarray, objects: np.ndarray, true: Any, place
 
     wanted = true.inside[:, :, place]
     one = fit(inside, wanted)
-    measures: dict[str, float | None] = {name: getattr(one, name) for name in MEASURES}
+    measures: dict[str, Any] = {name: getattr(one, name) for name in MEASURES}
     counts = {"both": one.both, "found": one.found, "true": one.true}
     if instances:
-        fits = match(objects, np.where(wanted, true.objects, 0))
+        fits = match(objects, true.objects[:, :, place])
         measures |= {"object_f1": fits.f1, "average_precision": fits.average_precision}
         counts |= {"hits": fits.hits, "objects": fits.found, "wanted": fits.true}
     return Judged(path, measures, counts)
 
 
-@dataclass(frozen=True)
-class _Shown:
-    """A row of pictures."""
-
-    label: str
-    file: str
-    dice: float
-    image: Image
-    true: np.ndarray
-    found: np.ndarray
-
-    @classmethod
-    def of(cls, label: str, judged: Judged, image: Image, true: np.ndarray, found: np.ndarray) -> _Shown:
-        return cls(label, str(judged.path), judged.measures["dice"] or 0.0, image, true, found)
-
-
-def _kept(shown: list[_Shown], more: _Shown) -> list[_Shown]:
-    """The worst so far."""
-    return sorted([*shown, more], key=lambda each: each.dice)[:WORST]
-
-
 def save(evaluation: Evaluation, path: Path) -> None:
     """Write the JSON. Raises CollectionError where it cannot be written."""
-    write_whole(path, json.dumps(evaluation.as_dict(), indent=1).encode() + b"\n")
+    write_whole(path, json.dumps(evaluation.told, indent=1).encode() + b"\n")

@@ -15,6 +15,7 @@ from imagier import images
 from imagier.algorithms import masks
 from imagier.collection import write_whole
 from imagier.types import Image, ImageError, SettingError
+from imagier.workflows._names import distinct
 
 if TYPE_CHECKING:
     from imagier.models.model import Model
@@ -118,7 +119,7 @@ def segment(
     """
     from tqdm import tqdm
 
-    from imagier.sources import root, scan
+    from imagier.sources import scan
 
     how = how or Cleaning()
     listed = scan(sources).files
@@ -127,12 +128,9 @@ def segment(
     chosen, tell = load(model, flips=flips)
     rows: list[dict[str, Any]] = []
     failed: list[str] = []
-    taken: dict[str, str] = {}
-    for each in tqdm(listed, unit="image", disable=not progress):
-        name = Path(os.path.relpath(each.path, root(each.source))).with_suffix("").as_posix()
+    named = list(zip(listed, _names([each.name for each in listed]), strict=True))
+    for each, name in tqdm(named, unit="image", disable=not progress):
         try:
-            if taken.setdefault(name, each.path) != each.path:
-                name = f"{name}{Path(each.path).suffix}"
             made = found(read(Path(each.path)), chosen, tell, how)
         except ImageError as error:
             failed.append(str(error))
@@ -143,11 +141,23 @@ def segment(
     return Outcome(tuple(rows), tuple(failed))
 
 
+def _names(files: Sequence[str]) -> list[str]:
+    """What each file's masks are called, without an ending: in its subfolder, no two alike on any system."""
+    by_folder: dict[str, list[int]] = {}
+    for at, file in enumerate(files):
+        by_folder.setdefault(os.path.dirname(file), []).append(at)
+    made = [""] * len(files)
+    for folder, places in by_folder.items():
+        for at, name in zip(places, distinct([Path(files[at]).stem for at in places]), strict=True):
+            made[at] = os.path.join(folder, name)
+    return made
+
+
 def _written(made: Found, into: Path, name: str, how: Cleaning) -> dict[str, Any]:
     told: dict[str, Any] = {"width": made.image.shape[1], "height": made.image.shape[0], "classes": {}}
-    for at, label in enumerate(made.classes):
+    for at, (label, folder) in enumerate(zip(made.classes, distinct(made.classes), strict=True)):
         inside, numbers = made.inside[:, :, at], made.objects[:, :, at]
-        path = into / "masks" / label / f"{name}.png"
+        path = into / "masks" / folder / f"{name}.png"
         write_whole(path, images.encode(np.where(inside, 255, 0).astype(np.uint8), "png"))
         entry: dict[str, Any] = {
             "mask": path.relative_to(into).as_posix(),
@@ -157,7 +167,7 @@ def _written(made: Found, into: Path, name: str, how: Cleaning) -> dict[str, Any
         if how.split:
             if numbers.max(initial=0) > np.iinfo(np.uint16).max:
                 raise SettingError(f"{name}: {numbers.max()} objects are more than a label image of 16 bits holds")
-            path = into / "labels" / label / f"{name}.png"
+            path = into / "labels" / folder / f"{name}.png"
             write_whole(path, images.encode(numbers.astype(np.uint16), "png"))
             entry["labels"] = path.relative_to(into).as_posix()
         told["classes"][label] = entry
@@ -191,7 +201,9 @@ def overlay(image: Image, objects: np.ndarray, *, opacity: float = 0.35) -> Imag
     """
     from skimage.segmentation import find_boundaries
 
-    shown = (image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)).astype(np.float32)
+    from imagier.models.preprocess import in_colour
+
+    shown = in_colour(image, "rgb").astype(np.float32)
     for at in range(objects.shape[2]):
         numbers, colour = objects[:, :, at], COLOURS[at % len(COLOURS)].astype(np.float32)
         shown[numbers > 0] = (1 - opacity) * shown[numbers > 0] + opacity * colour

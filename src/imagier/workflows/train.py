@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from imagier.collection import write_whole
 from imagier.models.model import CARD
-from imagier.types import ModelError, SettingError
+from imagier.types import ModelError, SettingError, nearest
 
 if TYPE_CHECKING:
     from imagier.models.model import Model
@@ -51,14 +52,18 @@ class Masks:
         return way(pictures, root, source)
 
 
-def pictures(folder: Path) -> list[Path]:
-    """The images of a folder, sorted. Raises SourceError where it is not there, SettingError where it holds none."""
-    from imagier.sources import scan
+def pictures(folder: Path) -> tuple[Path, list[Path]]:
+    """A folder, absolute, and its images, sorted.
 
-    found = [Path(each.path) for each in scan([folder]).files]
+    Raises SourceError where it is not there, SettingError where it is no folder or holds none.
+    """
+    from imagier.sources import check, scan
+
+    root = Path(check(folder))
+    found = [Path(each.path) for each in scan([root]).files] if root.is_dir() else []
     if not found:
-        raise SettingError(f"{folder} holds no images")
-    return found
+        raise SettingError(f"{folder} is no folder that holds images")
+    return root, found
 
 
 def segmenter(
@@ -79,17 +84,20 @@ def segmenter(
 
     images: a folder, walked whole. unmasked: images without a mask are empty of it; else they are an error.
     groups: TABLE.csv:COLUMN, images of one value never come to two sides of the split.
-    split: a split.json to use; one is made unless given. work: where checkpoints and logs are; INTO.training unless
-    given. over: a Model folder that is there is replaced.
+    split: a split.json to use, for which neither groups nor the config's split may be given; else one is made.
+    work: where checkpoints and logs are; INTO.training unless given. over: a Model folder that is there is replaced.
     Raises SettingError for a config, truth or split that does not fit, before training starts.
     """
     from imagier.training import config as configs
     from imagier.training.splits import parse_ratios, read_split
 
-    told = configs.read(config, configs.Segmenter, settings or {})
+    settings = settings or {}
+    told = configs.read(config, configs.Segmenter, settings)
     ratios = parse_ratios(told.split)
+    if split is not None and (groups is not None or "split" in settings):
+        raise SettingError("a split that is given says it all: leave out --groups and --set split, or --split")
     _free(into, over)
-    root, found = images.absolute(), pictures(images)
+    root, found = pictures(images)
     truth = masks.truth(found, root)
     if told.cores and not truth.instances:
         raise SettingError("cores: the masks do not tell objects apart; label images, COCO, labelme and CVAT do")
@@ -97,7 +105,7 @@ def segmenter(
     _there("torch", "torchvision", "lightning", "tensorboard", "segmentation_models_pytorch", "onnx", "onnxscript")
     from imagier.training.segmenter import Plan, begun, train
 
-    begun(told, 1)
+    network, spec = begun(told, truth.classes)
     truth = covering(found, truth, unmasked)
     samples = _read(found, truth, progress)
     _not_empty(samples, truth)
@@ -109,7 +117,7 @@ def segmenter(
             raise SettingError(f"{split} does not know {missing[0].path}, and {len(missing) - 1} more images")
     work = work or into.with_name(f"{into.name}.training")
     _taken_up(work, told, parted)
-    return train(Plan(told, samples, truth, parted, into, work), progress)
+    return train(Plan(told, network, spec, samples, truth, parted, into, work), progress)
 
 
 def _there(*packages: str) -> None:
@@ -143,8 +151,8 @@ def covering(found: Sequence[Path], truth: Truth, unmasked: bool) -> Truth:
         from imagier.training.truth import Mask
 
         def empty(height: int, width: int) -> Mask:
-            objects = np.zeros((height, width), np.int32) if truth.instances else None
-            return Mask(np.zeros((height, width, len(truth.classes)), bool), objects)
+            inside = np.zeros((height, width, len(truth.classes)), bool)
+            return Mask(inside, inside.astype(np.int32) if truth.instances else None)
 
         truth = replace(truth, draw=dict.fromkeys(missing, empty) | dict(truth.draw))
     return truth
@@ -174,14 +182,14 @@ def _groups(told: str | None, root: Path, paths: Sequence[Path]) -> list[str] | 
         raise SettingError(f"--groups cannot be {told!r}: it takes TABLE.csv:COLUMN")
     try:
         with open(name, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except OSError as error:
-        raise SettingError(f"{name} cannot be read: {error.strerror}") from error
-    columns = list(rows[0]) if rows else []
+            table = csv.DictReader(file)
+            columns, rows = list(table.fieldnames or ()), list(table)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise SettingError(f"{name} cannot be read as a table: {error}") from error
+    if not rows:
+        raise SettingError(f"{name} holds no rows")
     if column not in columns:
-        from imagier.types import nearest
-
-        raise SettingError(f"{name}: {nearest('column', column, columns)}" if columns else f"{name} holds no rows")
+        raise SettingError(f"{name}: {nearest('column', column, columns)}")
 
     def names(path: Path) -> tuple[str, ...]:
         relative = path.relative_to(root)
@@ -213,7 +221,6 @@ def _taken_up(work: Path, config: Any, parted: Split) -> None:
     """Begin a work folder, or find it begun in the same way. Raises SettingError."""
     import msgspec
 
-    work.mkdir(parents=True, exist_ok=True)
     for name, data in ((CONFIG_FILE, msgspec.yaml.encode(config)), (PARTS_FILE, parted.encoded())):
         path = work / name
         if path.is_file() and path.read_bytes() != data and (work / "last.ckpt").is_file():
@@ -221,4 +228,4 @@ def _taken_up(work: Path, config: Any, parted: Split) -> None:
                 f"{work} was begun with another {name}: train with the same settings and images to go on, name another "
                 "--work, or take the folder away"
             )
-        path.write_bytes(data)
+        write_whole(path, data)

@@ -18,6 +18,7 @@ TAPS = ((0, 16), (2, 24), (5, 32), (12, 96), (16, 320))
 UP = (96, 64, 40, 24)
 """Channels on the way up, at strides 16, 8, 4 and 2."""
 MULTIPLE = 32
+"""Of both sides: the image is halved five times."""
 
 
 class UNet(nn.Module):
