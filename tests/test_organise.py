@@ -24,10 +24,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from imagier import images
+from imagier._names import distinct, fold, safe_name, split
 from imagier.collection import FILES, ITEMS, Collection, State
 from imagier.types import CollectionError, ImagierError, SettingError
 from imagier.workflows import _acts, _manifest
-from imagier.workflows._names import distinct, fold, safe_name, split
 from imagier.workflows.organise import How, apply, plan, undo
 
 HOWS = get_args(How)

@@ -18,13 +18,16 @@ from click.testing import CliRunner
 from filelock import FileLock
 
 from imagier import images
+from imagier._names import distinct_paths
 from imagier.cli import main
 from imagier.models.model import read_model
+from imagier.models.segmenting import Cleaning
+from imagier.outputs.masks import overlay
 from imagier.training import config
 from imagier.training.truth import Truth
 from imagier.types import ModelError, SettingError
 from imagier.workflows import train as work
-from imagier.workflows.segment import Cleaning, _names, overlay, segment
+from imagier.workflows.segment import segment
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 SIDE = 64
@@ -229,7 +232,7 @@ def test_a_folder_is_found_from_anywhere(discs, tmp_path, monkeypatch):
 
 
 def test_images_of_one_name_keep_masks_of_their_own():
-    names = _names(["a.jpg", "a.png", "a.tif", "sub/a.jpg", "A.bmp"])
+    names = distinct_paths(["a.jpg", "a.png", "a.tif", "sub/a.jpg", "A.bmp"])
     assert names[0] == "a"
     assert names[3] == os.path.join("sub", "a")
     assert len({name.casefold() for name in names}) == 5

@@ -283,13 +283,25 @@ def show_preset(name: str) -> None:
 @verb
 @COLLECTION
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--to", type=click.Choice(["json", "parquet", "csv"]), required=True, help="The format.")
+@click.option("--to", type=click.Choice(["json", "parquet", "csv", "coco", "masks", "overlays"]), required=True)
 def export(collection: Path, to: str, file: Path) -> None:
-    """Write a COLLECTION's table to FILE: json for 3-D viewers, parquet or csv with every column."""
+    """Write a COLLECTION to FILE: json for 3-D viewers, parquet or csv with every column; coco, or a folder with masks
+    or overlays, of what a step 'segment' found."""
     from imagier.collection import Collection
-    from imagier.outputs.tables import export as work
 
-    work(Collection.open(collection), to, file)  # type: ignore[arg-type]
+    opened = Collection.open(collection)
+    if to in ("masks", "overlays"):
+        from imagier.outputs.masks import write_files
+
+        write_files(opened, file, overlays=to == "overlays")
+    elif to == "coco":
+        from imagier.outputs.masks import write_coco
+
+        write_coco(opened, file)
+    else:
+        from imagier.outputs.tables import export as work
+
+        work(opened, to, file)  # type: ignore[arg-type]
     click.echo(str(file))
 
 

@@ -11,7 +11,7 @@ import click
 
 from imagier.cli_errors import guarded
 
-TASKS = click.Choice(["embed", "upscale", "detect", "segment", "classify"])
+TASKS = click.Choice(["embed", "denoise", "upscale", "detect", "segment", "classify"])
 COLUMNS = ("name", "task", "here", "precision", "licence", "pinned")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="For programs.")
 

@@ -11,7 +11,7 @@ import click
 from imagier.cli_errors import NONE_SUCCEEDED, SOME_FAILED, guarded
 
 if TYPE_CHECKING:
-    from imagier.workflows.segment import Cleaning
+    from imagier.models.segmenting import Cleaning
     from imagier.workflows.train import Masks
 
 PATH = click.Path(path_type=Path)
@@ -69,7 +69,7 @@ def _masks(masks: tuple[str, ...], others: dict[str, Any]) -> Masks:
 
 
 def _cleaning(threshold: float, fill: float, least: int, apart: bool) -> Cleaning:
-    from imagier.workflows.segment import Cleaning
+    from imagier.models.segmenting import Cleaning
 
     return Cleaning(threshold, fill, least, apart)
 
@@ -79,58 +79,114 @@ def train() -> None:
     """Train a model of one's own."""
 
 
+def runs(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that every training has."""
+    options = (
+        click.option(
+            "--config", metavar="NAME|FILE", help="Settings: a config that comes with imagier, or a YAML file."
+        ),
+        click.option("--set", "settings", multiple=True, metavar="SETTING=VALUE", help="Change a setting; repeatable."),
+        click.option("--groups", metavar="TABLE.csv:COLUMN", help="Images of one value stay on one side of the split."),
+        click.option("--split", type=PATH, metavar="FILE", help="A split.json to use."),
+        click.option("--into", type=PATH, required=True, metavar="MODEL", help="The Model folder to write."),
+        click.option("--work", type=PATH, metavar="DIR", help="Checkpoints and logs [MODEL.training]."),
+        click.option("--replace", "over", is_flag=True, help="Replace a Model folder that is there."),
+        click.option("--quiet", is_flag=True, help="No progress, only the outcome."),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def _run(
+    work_on: Callable[..., Any], settings: tuple[str, ...], quiet: bool, besides: dict[str, Any], **how: Any
+) -> None:
+    """Train, and tell where things are. besides: settings that options stand for, unless --set tells them."""
+    from imagier.training.config import parse_setting
+
+    made = work_on(settings=besides | dict(parse_setting(each) for each in settings), progress=not quiet, **how)
+    click.echo(f"written: {made.folder}")
+    click.echo(f"logs and curves: {how['work'] or made.folder.with_name(f'{made.folder.name}.training')}")
+
+
 @train.command()
 @truths
-@click.option("--config", metavar="NAME|FILE", help="Settings: a config that comes with imagier, or a YAML file.")
-@click.option("--set", "settings", multiple=True, metavar="SETTING=VALUE", help="Change one setting; repeatable.")
-@click.option("--groups", metavar="TABLE.csv:COLUMN", help="Images of one value stay on one side of the split.")
-@click.option("--split", type=PATH, metavar="FILE", help="A split.json to use.")
-@click.option("--into", type=PATH, required=True, metavar="MODEL", help="The Model folder to write.")
-@click.option("--work", type=PATH, metavar="DIR", help="Checkpoints and logs [MODEL.training].")
-@click.option("--replace", is_flag=True, help="Replace a Model folder that is there.")
-@click.option("--quiet", is_flag=True, help="No progress, only the outcome.")
+@runs
 @guarded
 def segmenter(
     images: Path,
     masks: tuple[str, ...],
     unmasked: bool,
-    config: str | None,
+    label_images: Path | None,
+    coco: Path | None,
+    labelme: Path | None,
+    cvat: Path | None,
     settings: tuple[str, ...],
-    groups: str | None,
-    split: Path | None,
-    into: Path,
-    work: Path | None,
-    replace: bool,
     quiet: bool,
-    **others: Any,
+    **how: Any,
 ) -> None:
     """Train a network that tells which pixels are what, from images and their masks.
 
     Stopped at any time, the same command goes on from the last epoch.
     """
-    from imagier.training.config import parse_setting
     from imagier.workflows.train import segmenter as work_on
 
-    made = work_on(
-        images=images,
-        masks=_masks(masks, others),
-        into=into,
-        config=config,
-        settings=dict(parse_setting(each) for each in settings),
-        groups=groups,
-        unmasked=unmasked,
-        split=split,
-        work=work,
-        over=replace,
-        progress=not quiet,
-    )
-    click.echo(f"written: {made.folder}")
-    click.echo(f"logs and curves: {work or into.with_name(f'{into.name}.training')}")
+    others = {"label_images": label_images, "coco": coco, "labelme": labelme, "cvat": cvat}
+    _run(work_on, settings, quiet, {}, images=images, masks=_masks(masks, others), unmasked=unmasked, **how)
+
+
+@train.command()
+@click.option("--images", type=PATH, metavar="DIR", help="Clean images, walked whole; noise is added to them.")
+@click.option("--noisy", type=PATH, metavar="DIR", help="Or pairs: noisy images,")
+@click.option("--clean", type=PATH, metavar="DIR", help="and the clean ones, called as those are.")
+@click.option("--adversarial", is_flag=True, help="With a critic: sharper, at a little less PSNR.")
+@runs
+@guarded
+def denoiser(
+    images: Path | None,
+    noisy: Path | None,
+    clean: Path | None,
+    adversarial: bool,
+    settings: tuple[str, ...],
+    quiet: bool,
+    **how: Any,
+) -> None:
+    """Train a network that takes noise out of images.
+
+    Stopped at any time, the same command goes on from the last epoch.
+    """
+    from imagier.types import SettingError
+    from imagier.workflows.train import ADVERSARIAL
+    from imagier.workflows.train import denoiser as work_on
+
+    chosen = images or clean
+    if chosen is None or (images is None) == (clean is None) or (clean is None) != (noisy is None):
+        raise SettingError("give --images with clean images, or pairs: --noisy and --clean")
+    besides = {"adversarial": ADVERSARIAL} if adversarial else {}
+    _run(work_on, settings, quiet, besides, images=chosen, noisy=noisy, **how)
+
+
+@train.command()
+@click.option("--images", type=PATH, required=True, metavar="DIR", help="The images, walked whole.")
+@runs
+@guarded
+def upscaler(images: Path, settings: tuple[str, ...], quiet: bool, **how: Any) -> None:
+    """Train a network that enlarges images, from images and their reductions.
+
+    Stopped at any time, the same command goes on from the last epoch.
+    """
+    from imagier.workflows.train import upscaler as work_on
+
+    _run(work_on, settings, quiet, {}, images=images, **how)
 
 
 @click.command()
 @click.argument("model")
 @truths
+@click.option("--noise", metavar="KIND:LEVEL", help="Added to the images before, such as gaussian:25.")
+@click.option(
+    "--noisy", type=PATH, metavar="DIR", help="Or, for a denoiser, noisy images, called as the clean ones are."
+)
 @click.option("--part", type=click.Choice(["train", "val", "test"]), help="Of the split in MODEL; if not given, all.")
 @cleanings
 @click.option("--json", "json_path", type=PATH, metavar="FILE", help="Write every measure there.")
@@ -142,6 +198,8 @@ def evaluate(
     images: Path,
     masks: tuple[str, ...],
     unmasked: bool,
+    noise: str | None,
+    noisy: Path | None,
     part: str | None,
     threshold: float,
     fill: float,
@@ -153,20 +211,28 @@ def evaluate(
     quiet: bool,
     **others: Any,
 ) -> None:
-    """Judge MODEL on images with their truth."""
+    """Judge MODEL on images with their truth: masks for a segmenter, the clean images for a denoiser or an upscaler."""
+    from imagier.models import store
+    from imagier.types import SettingError
     from imagier.workflows import evaluate as work
 
-    made = work.segmenter(
-        model,
-        images=images,
-        masks=_masks(masks, others),
-        part=part,
-        how=_cleaning(threshold, fill, least, apart),
-        flips=flips,
-        unmasked=unmasked,
-        page=page,
-        progress=not quiet,
-    )
+    found = store.get(model)
+    how: dict[str, Any] = {"images": images, "part": part, "flips": flips, "noise": noise, "page": page}
+    made: work.Evaluation | work.Restoration
+    if found.card.task == "segment":
+        if noisy is not None:
+            raise SettingError(
+                "--noisy is for denoisers; a segmenter is judged on --images as they are, or with --noise"
+            )
+        truth: dict[str, Any] = {"masks": _masks(masks, others), "unmasked": unmasked}
+        cleaning = _cleaning(threshold, fill, least, apart)
+        made = work.segmenter(found, **truth, how=cleaning, **how, progress=not quiet)
+    elif found.card.task in ("denoise", "upscale"):
+        if masks or any(others.values()):
+            raise SettingError(f"{model} is there to {found.card.task}: what is true are the images; leave out masks")
+        made = work.restorer(found, noisy=noisy, **how, progress=not quiet)
+    else:
+        raise SettingError(f"{model} is there to {found.card.task}; segment, denoise and upscale are judged here")
     for line in made.lines():
         click.echo(line)
     if json_path is not None:

@@ -14,6 +14,7 @@ import hashlib
 import importlib.util
 import io
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,16 @@ class Decoded:
     """The value to show as 0 when 8 bits are needed, in the image's own unit."""
     white: float
     """The value to show as 255; always above `black`."""
+
+
+def read(path: Path) -> Decoded:
+    """A file's first page. Raises ImageError, which names the file, also where it cannot be read."""
+    try:
+        return decode(path.read_bytes())
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read: {error.strerror}") from error
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
 
 
 def header(data: bytes, *, limit: int = PIXEL_LIMIT) -> Header:

@@ -155,32 +155,54 @@ def _classes_of_pixels(facts: Facts, told: Told, layout: str) -> Meaning:
     return Meaning({"logits": output}, classes=None if classes == 1 else classes)
 
 
+SIDES = (48, 32)
+"""Of an image that a network from images to images is tried with."""
+
+
 def _image(facts: Facts, told: Told, layout: str) -> Meaning:
     """Of an upscaler: an image; how many times larger, two sizes tell."""
-    end = _only(facts, told, told.output)
-    (shape,) = facts.inputs.values()
-    rows, columns = (2, 3) if layout == "nchw" else (1, 2)
-    if shape[rows] is not None or shape[columns] is not None:
-        raise SettingError(
-            f"{facts.path} takes images of {shape[rows]} x {shape[columns]} pixels; an upscaler takes any size"
-        )
-    if layout == "nhwc" or facts.kind != "onnx":
-        raise SettingError(f"{facts.path} is no upscaler that is run here: that is an ONNX file of nchw layout")
-    trial = (1, shape[1] or 3, 48, 32)
-    given = _graphs.read(facts.path, trial).outputs[end]
-    if len(given) != 4 or given[1] != trial[1]:
-        raise SettingError(
-            f"{facts.path}: the output {end} is {said(given)} for {said(trial)}; an upscaler gives an image"
-        )
-    ratios = {None if out is None else out / side for out, side in zip(given[2:], trial[2:], strict=True)}
+    end, trial, given = _larger(facts, told, layout, "an upscaler")
+    ratios = {None if out is None else out / side for out, side in zip(given[2:], SIDES, strict=True)}
     found = ratios.pop() if len(ratios) == 1 else None
     if found is None and told.scale is None:
         told.refuse("scale", f"must be given: {facts.path} does not tell how many times larger its images are")
     scale = told.scale if found is None else int(found)
     if found is not None and (found != scale or not 2 <= scale <= 8 or told.scale not in (None, scale)):
         raise SettingError(f"{facts.path} enlarges {found:g} times; {told.mark}scale is 2 to 8, and what the file does")
-    how = {"mean": (0.0,) * trial[1], "std": (1.0,) * trial[1], "fit": "none"}
-    return Meaning({"image": Output(tensors=(end,), form="image")}, scale=scale, how=how)
+    return Meaning({"image": Output(tensors=(end,), form="image")}, scale=scale, how=_as_it_is(trial))
+
+
+def _clean(facts: Facts, told: Told, layout: str) -> Meaning:
+    """Of a denoiser: an image of the same size."""
+    end, trial, given = _larger(facts, told, layout, "a denoiser")
+    if any(out not in (None, side) for out, side in zip(given[2:], trial[2:], strict=True)):
+        raise SettingError(
+            f"{facts.path} gives {said(given)} for {said(trial)}; a denoiser gives the size that it takes"
+        )
+    return Meaning({"image": Output(tensors=(end,), form="image")}, how=_as_it_is(trial))
+
+
+def _as_it_is(trial: Shape) -> dict[str, Any]:
+    channels = trial[1] or 3
+    return {"mean": (0.0,) * channels, "std": (1.0,) * channels, "fit": "none"}
+
+
+def _larger(facts: Facts, told: Told, layout: str, what: str) -> tuple[str, Shape, Shape]:
+    """Of a network from images to images: its output, and the shape that it gives for one that it takes."""
+    end = _only(facts, told, told.output)
+    (shape,) = facts.inputs.values()
+    rows, columns = (2, 3) if layout == "nchw" else (1, 2)
+    if shape[rows] is not None or shape[columns] is not None:
+        raise SettingError(
+            f"{facts.path} takes images of {shape[rows]} x {shape[columns]} pixels; {what} takes any size"
+        )
+    if layout == "nhwc" or facts.kind != "onnx":
+        raise SettingError(f"{facts.path} is not {what} that is run here: that is an ONNX file of nchw layout")
+    trial = (1, shape[1] or 3, *SIDES)
+    given = _graphs.read(facts.path, trial).outputs[end]
+    if len(given) != 4 or given[1] != trial[1]:
+        raise SettingError(f"{facts.path}: the output {end} is {said(given)} for {said(trial)}; {what} gives an image")
+    return end, trial, given
 
 
 def _detections(facts: Facts, told: Told, layout: str) -> Meaning:
@@ -294,6 +316,7 @@ MEANINGS: dict[Task, Callable[[Facts, Told, str], Meaning]] = {
     "embed": _embedding,
     "classify": _logits,
     "segment": _classes_of_pixels,
+    "denoise": _clean,
     "upscale": _image,
     "detect": _detections,
 }

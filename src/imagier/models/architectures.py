@@ -5,6 +5,7 @@
                                                                need QuickGELU, whose name says so
     smp:unet/resnet34, smp:fpn/tu-convnext_tiny                segmentation_models_pytorch's segmenters: decoder/encoder
     edsr:16x64@3, carn-m@3                                     upscalers (networks/)
+    dncnn:17x64@grey, runet:32-64-96@rgb                       denoisers (networks/)
     imagier:encoder, imagier:unet                              the encoder that ships, and a U-Net upon it (networks/)
 
 None is ever downloaded: weights come from a file. The packages are those of the extra `train`.
@@ -123,7 +124,9 @@ def _family(architecture: str) -> tuple[Family, str]:
     kind, _, name = architecture.partition(":")
     kind = architecture if kind == "imagier" else kind.partition("@")[0]
     if kind not in FAMILIES:
-        known = "timm:NAME, open_clip:NAME, smp:DECODER/ENCODER, edsr:16x64@3, carn-m@3, imagier:encoder, imagier:unet"
+        known = ", ".join(
+            ["timm:NAME, open_clip:NAME, smp:DECODER/ENCODER", *networks.SUCH, "imagier:encoder, imagier:unet"]
+        )
         raise SettingError(f"{nearest('architecture', kind, FAMILIES)} Known are {known}.")
     return FAMILIES[kind], name
 
@@ -400,7 +403,7 @@ def _unet_fitted(architecture: str, name: str, state: Mapping[str, Any], size: t
     return network
 
 
-# ---------------------------------------------------------------- upscalers
+# ---------------------------------------------------------------- from images to images
 
 
 def _own(architecture: str, _name: str, _classes: int | None, _size: tuple[int, int] | None) -> Any:
@@ -431,6 +434,7 @@ CLIP: Mapping[Role, Port] = {
     "network": replace(EMBEDDING, call=_images),
     "text": Port("tokens", ("text_embedding",), _texts),
 }
+CLEANER: Mapping[Task, Mapping[Role, Port]] = {"denoise": {"network": Port("pixels", ("image",), _forward)}}
 LARGER: Mapping[Task, Mapping[Role, Port]] = {"upscale": {"network": Port("pixels", ("image",), _forward)}}
 MAPS = Port("image", ("embedding", "map8", "map16"), _forward)
 FAMILIES: dict[str, Family] = {
@@ -439,6 +443,8 @@ FAMILIES: dict[str, Family] = {
     "smp": Family(_smp, _smp_fitted, {"segment": {"network": LOGITS}}),
     "edsr": Family(_own, _own_fitted, LARGER),
     "carn-m": Family(_own, _own_fitted, LARGER),
+    "dncnn": Family(_own, _own_fitted, CLEANER),
+    "runet": Family(_own, _own_fitted, CLEANER),
     "imagier:encoder": Family(_encoder, _encoder_fitted, {"embed": {"network": MAPS}}),
     "imagier:unet": Family(_unet, _unet_fitted, {"segment": {"network": LOGITS}}),
 }

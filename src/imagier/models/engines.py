@@ -261,7 +261,7 @@ def _precision(names: list[str], model: Model, precision: str, role: Role) -> tu
             )
         return names[0], own
     # In a picture one sees the steps that bfloat16's 8 bits make; a text is asked for once, and may be exact.
-    if precision == "auto" and model.card.task != "upscale" and role != "text":
+    if precision == "auto" and model.card.task not in ("upscale", "denoise") and role != "text":
         precision = "float32" if ENGINES[names[0]].refusal("bfloat16") else "bfloat16"
     if precision != "bfloat16":
         return names[0], "float32"

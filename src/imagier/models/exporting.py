@@ -318,15 +318,16 @@ def _onnx(
             program = torch.onnx.export(
                 through(network, port),
                 (example,),
-                str(path),
                 input_names=[port.takes],
                 output_names=list(port.gives),
                 dynamic_shapes=(free,),
                 opset_version=OPSET,
                 dynamo=True,
-                external_data=False,
                 verbose=False,
             )
+            for node in program.model.graph.all_nodes():
+                node.metadata_props.clear()  # where each line of the network's code lies on this machine
+            program.save(str(path), external_data=False)
         return [tuple(output.shape) for output in program.model.graph.outputs]
     except Exception as error:
         why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -42,7 +42,7 @@ from imagier.models.model import (
 from imagier.models.store import NETWORKS, WEIGHTS, folder_of
 from imagier.types import ModelError, SettingError, nearest
 
-FITS: Mapping[Task, str] = {"embed": "crop", "classify": "crop", "upscale": "none"}
+FITS: Mapping[Task, str] = {"embed": "crop", "classify": "crop", "upscale": "none", "denoise": "none"}
 """How an image comes to a network's size, unless said otherwise; the other tasks have no such custom."""
 
 
@@ -318,9 +318,9 @@ def _sides(
 ) -> tuple[int, int] | None:
     """Height and width of the input; None: any."""
     height, width = shape[2:] if layout == "nchw" else shape[1:3]
-    if task == "upscale":
+    if FITS.get(task) == "none":
         if told.sides:
-            told.refuse("size", "cannot be given: an upscaler takes any")
+            told.refuse("size", f"cannot be given: what is there to {task} takes any")
         return None
     if height and width:
         if told.sides not in (None, (height, width)):
@@ -370,7 +370,7 @@ def _input(
     fit = how.setdefault("fit", FITS.get(task))
     if fit is None:
         told.refuse("fit", f"must be given: how an image comes to {facts.path}'s {sides} pixels, crop, squash or pad")
-    if (fit == "none") != (task == "upscale"):
+    if (fit == "none") != (FITS.get(task) == "none"):
         told.refuse("fit", f"cannot be {fit} of a network that is there to {task}")
     if fit != "crop" and told.resize is not None:
         told.refuse("resize", f"cannot be given: it goes with a fit of crop, not {fit}")

@@ -26,7 +26,7 @@ from imagier.types import ModelError
 
 CARD = "model.json"
 
-Task = Literal["embed", "upscale", "detect", "segment", "classify"]
+Task = Literal["embed", "denoise", "upscale", "detect", "segment", "classify"]
 Role = Literal["network", "text", "tokenizer", "weights", "split", "training"]
 RECORDS = ("split", "training")
 """Roles of what tells how a model came about, which no result depends on."""
@@ -267,6 +267,7 @@ def hash_of(path: Path) -> str:
 
 NEEDED: dict[str, dict[str, set[str]]] = {
     "embed": {"embedding": {"vector", "maps", "cls", "tokens"}},
+    "denoise": {"image": {"image"}},
     "upscale": {"image": {"image"}},
     "detect": {"detections": {"yolov10", "yolov8", "yolox", "detr"}},
     "segment": {"logits": {"logits"}},

@@ -7,15 +7,17 @@ image as it is, in overlapping tiles, so that memory does not grow with the imag
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 
+from imagier.algorithms import masks
 from imagier.algorithms.tiling import tiled
 from imagier.models import engines
 from imagier.models.model import Model
 from imagier.models.preprocess import in_colour, place
-from imagier.types import Image, ModelError
+from imagier.types import Image, ModelError, SettingError
 
 TILE = 512
 OVERLAP = 96
@@ -44,6 +46,18 @@ def classes(model: Model) -> tuple[str, ...]:
 def has_cores(model: Model) -> bool:
     """Whether the last channel is the inside of objects."""
     return len(model.card.labels) > 1 and model.card.labels[-1] == CORE
+
+
+def checked_tile(model: Model, tile: int | None) -> int:
+    """The tile that was asked for, or TILE. Raises SettingError for one that the model cannot have."""
+    spec = model.card.input
+    if tile is None:
+        return TILE
+    if spec.size is not None:
+        raise SettingError(f"segment.tile cannot be given: the model {model.card.name} sees the whole image at once")
+    if not (least := 2 * OVERLAP + 3 * spec.multiple) <= tile <= 4096:
+        raise SettingError(f"segment.tile cannot be {tile}: it takes {least} to 4096 pixels")
+    return tile
 
 
 def teller(
@@ -90,6 +104,52 @@ def teller(
         return scaled(part, (height, width))
 
     return over_flips(tell) if flips else tell
+
+
+@dataclass(frozen=True)
+class Cleaning:
+    """From probabilities to masks and objects."""
+
+    threshold: float = 0.5
+    fill: float = 0.01
+    """Holes up to this share of the image are closed."""
+    least: int = 0
+    """Pixels of the smallest object that is kept."""
+    split: bool = False
+    """Touching objects are told apart: by the model's cores where it has them."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold < 1:
+            raise SettingError(f"threshold cannot be {self.threshold}: it takes a number between 0 and 1")
+        if not 0 <= self.fill <= 1 or self.least < 0:
+            raise SettingError("fill is a share of the image, 0 to 1, and least a number of pixels")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a segmenter found in an image."""
+
+    image: Image
+    """As it was shown to it, uint8."""
+    classes: tuple[str, ...]
+    inside: np.ndarray
+    """(h, w, classes) bool."""
+    objects: np.ndarray
+    """(h, w, classes) int32: every object of a class has a number, 0 is none."""
+    likely: np.ndarray
+    """(h, w, classes) float32: how likely each pixel is inside."""
+
+
+def found(image: Image, model: Model, tell: Tell, how: Cleaning) -> Found:
+    """One image, uint8, through a loaded segmenter."""
+    names, likely = classes(model), tell(image)
+    cores = likely[:, :, -1] > how.threshold if has_cores(model) else None
+    likely = likely[:, :, : len(names)]
+    inside, numbers = np.zeros(likely.shape, bool), np.zeros(likely.shape, np.int32)
+    for at in range(len(names)):
+        inside[:, :, at] = masks.cleaned(likely[:, :, at] > how.threshold, fill=how.fill, least=how.least)
+        numbers[:, :, at] = masks.objects(inside[:, :, at], cores, split=how.split)
+    return Found(image, names, inside, numbers, likely)
 
 
 def over_flips(tell: Tell) -> Tell:

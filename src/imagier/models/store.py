@@ -15,9 +15,10 @@ WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 """Suffixes of files that hold weights alone."""
 
 
-def built_in() -> list[Path]:
-    """The Model folders of those that ship, sorted by task."""
-    return sorted(path.parent for path in (Path(__file__).parent / BUILTIN).glob(f"*/{CARD}"))
+def built_in() -> dict[str, Path]:
+    """The Model folders of those that ship, by name. The one that has a task's name is that task's "builtin"."""
+    folders = sorted(path.parent for path in (Path(__file__).parent / BUILTIN).glob(f"*/{CARD}"))
+    return {folder.name: folder for folder in folders}
 
 
 def where() -> Path:
@@ -46,10 +47,9 @@ def find(named: str, task: Task, *, besides: tuple[str, ...] = ()) -> Model:
     Raises ModelError where it is not on this machine, saying how it gets there; SettingError for another task's.
     """
     if named == BUILTIN:
-        ours = {folder.name: folder for folder in built_in()}
-        if task not in ours:
-            raise ModelError(f"no model that can {task} ships with imagier, only to {', '.join(ours)}: name another")
-        model = read_model(ours[task])
+        if task not in built_in():
+            raise ModelError(f"no model that can {task} whatever there is ships with imagier: name one")
+        model = read_model(built_in()[task])
     elif is_network_file(named):
         from imagier.models.importing import bare
 
@@ -78,7 +78,9 @@ def get(named: str, *, besides: tuple[str, ...] = ()) -> Model:
         raise ModelError("a model's name is empty: 'imagier models list' shows those there are")
     path = Path(named)
     if named == BUILTIN:
-        return read_model(built_in()[0])  # the encoder: the only one so far
+        raise ModelError(f"several models are {BUILTIN!r}, one to a task. They are called {', '.join(built_in())}")
+    if named in built_in():
+        return read_model(built_in()[named])
     for folder in (folder_of(named), path):  # a name's first: what lies about where a command is given hides none
         if (folder / CARD).is_file():
             return read_model(folder)
@@ -102,7 +104,7 @@ def _missing(named: str, path: Path, besides: tuple[str, ...]) -> str:
     if suffix in NETWORKS + WEIGHTS or len(path.parts) > 1:
         return f"{path.absolute()} is not there"
     here = [folder.name for folder in folders()]
-    known = list(dict.fromkeys([BUILTIN, *zoo.ZOO, *here, *besides]))
+    known = list(dict.fromkeys([BUILTIN, *built_in(), *zoo.ZOO, *here, *besides]))
     return nearest("model", named, known) + " timm:NAME, hf:OWNER/REPO and paths work as well."
 
 

@@ -1,9 +1,10 @@
-"""How well a segmenter does, as one HTML page that needs no network: the measures, and the worst images in pictures."""
+"""How well a model does, as one HTML page that needs no network: the measures, and the worst images in pictures."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,34 +21,43 @@ BOTH, MISSED, FALSE = (0, 160, 135), (53, 120, 230), (230, 75, 53)
 """Right, missed and found where nothing is: green, blue, red."""
 
 
-def write_page(path: Path, told: Mapping[str, Any], lines: Sequence[str], shown: Sequence[Mapping[str, Any]]) -> None:
-    """Write the page. shown: rows with file, label, dice, image (h, w, 3) uint8, true and found (h, w) bool."""
+@dataclass(frozen=True)
+class Row:
+    """An image on the page."""
+
+    file: str
+    told: str
+    """Its measure, in words."""
+    pictures: Mapping[str, Image]
+    """What is shown -> (h, w, 3) or (h, w) uint8."""
+
+
+def write_page(path: Path, told: Mapping[str, Any], lines: Sequence[str], rows: Sequence[Row], *, tinted: bool) -> None:
+    """Write the page. tinted: the last picture of each row is a difference in colours, which are explained."""
     page = pages.environment().get_template("evaluation.html")
-    rows = [
+    shown = [
         {
-            "name": Path(row["file"]).name,
-            "file": row["file"],
-            "label": row["label"],
-            "dice": row["dice"],
-            "pictures": [
-                {"what": what, "source": _data(picture)}
-                for what, picture in zip(("image", "truth", "prediction", "difference"), _pictures(row), strict=True)
-            ],
+            "name": Path(row.file).name,
+            "file": row.file,
+            "told": row.told,
+            "pictures": [{"what": what, "source": _data(picture)} for what, picture in row.pictures.items()],
         }
-        for row in shown
+        for row in rows
     ]
     colours = {
         name: "#" + bytes(colour).hex() for name, colour in (("both", BOTH), ("missed", MISSED), ("false", FALSE))
     }
-    html = page.render(model=told["model"], lines=lines, rows=rows, policy=pages.policy(), colours=colours)
+    html = page.render(
+        model=told["model"], lines=lines, rows=shown, policy=pages.policy(), colours=colours if tinted else None
+    )
     write_whole(path, html.encode())
 
 
-def _pictures(row: Mapping[str, Any]) -> list[Image]:
-    """Image, truth, prediction, and where they differ."""
-    image, true, found = row["image"], row["true"], row["found"]
+def masks(image: Image, true: np.ndarray, found: np.ndarray) -> dict[str, Image]:
+    """Image, truth, prediction, and where they differ. image: (h, w, 3) uint8; true and found: (h, w) bool."""
     difference = _tinted(_tinted(_tinted(image, true & found, BOTH), true & ~found, MISSED), found & ~true, FALSE)
-    return [image, _tinted(image, true, BOTH), _tinted(image, found, BOTH), difference]
+    tinted = {"truth": _tinted(image, true, BOTH), "prediction": _tinted(image, found, BOTH)}
+    return {"image": image, **tinted, "difference": difference}
 
 
 def _tinted(image: Image, inside: np.ndarray, colour: tuple[int, int, int]) -> Image:

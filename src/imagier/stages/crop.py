@@ -1,4 +1,4 @@
-"""crop: the main object of each image, or every object that a detector finds, becomes an item of its own.
+"""crop: the main object of each image, or each that a detector or a segmenter finds, becomes an item of its own.
 
 The whole image stays an item too; what is cut out has it as `parent`, and `box` says where it lay in the original file.
 `detector="builtin"` is no detector: it ships with imagier, and finds one object by how it differs from the rest.
@@ -13,9 +13,24 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from imagier import images
 from imagier.algorithms.detections import DECODERS, SUPPRESSING, Detections, How, distinct, main
+from imagier.algorithms.regions import contour
 from imagier.stages._pixels import eight_bit
-from imagier.types import BUILTIN, Apply, Columns, Image, ModelError, NameOrFile, SettingError, Stage, Step, nearest
+from imagier.stages._place import Frame, frame, in_hand, in_original
+from imagier.types import (
+    BUILTIN,
+    Apply,
+    Columns,
+    Image,
+    ModelError,
+    NameOrFile,
+    Regions,
+    SettingError,
+    Stage,
+    Step,
+    nearest,
+)
 
 if TYPE_CHECKING:
     from imagier.models.engines import Choice
@@ -31,6 +46,9 @@ LEAST = 2
 THRESHOLD, OVERLAP = 0.25, 0.45
 """Of `make`, where it is not told otherwise."""
 
+FOUND = pa.schema([pa.field("detection", pa.string()), pa.field("detection_score", pa.float32())])
+MASKED = pa.schema([*FOUND, pa.field("mask", pa.binary()), pa.field("contour", pa.list_(pa.int32()))])
+
 Find = Callable[[Sequence[Image]], list[Detections]]
 """8-bit images to what was found in each, in its own pixels."""
 Cut = Callable[[Columns, list[Detections]], Columns]
@@ -39,34 +57,47 @@ Cut = Callable[[Columns, list[Detections]], Columns]
 
 def make(
     *,
+    source: Literal["detector", "mask"] = "detector",
     detector: NameOrFile = BUILTIN,
     keep: Literal["main", "each"] = "main",
     margin: float = 0.05,
     classes: list[str] | None = None,
     threshold: float | None = None,
     overlap: float | None = None,
-    fallback: Literal["whole", "none"] = "whole",
-    engine: Literal["auto", "openvino", "onnxruntime", "torch"] = "auto",
-    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    fallback: Literal["whole", "none"] | None = None,
+    engine: Literal["auto", "openvino", "onnxruntime", "torch"] | None = None,
+    precision: Literal["auto", "float32", "bfloat16"] | None = None,
 ) -> Step:
     """An item a region, with `detection`, the class's name, and `detection_score`; both null for a whole image.
 
+    source: "detector", or "mask": the objects of a `segment` step before this one. Items of those have `mask` as well,
+        a PNG of their own size, 255 inside, and `contour`, its outline in the original's pixels: x0, y0, x1, y1, ...
+        Their score is how likely the mask's pixels are inside, the mean.
     detector: "builtin", a model's name, or the path of a Model folder. "builtin" calls what it finds "main object"; its
         score says how sharply that stands out (algorithms/saliency.py), and compares with no detector's.
     margin: what is added on every side, as a share of the box's own.
-    fallback: where nothing is found, the "whole" image is the region, or there is "none".
+    fallback: where nothing is found, the "whole" image is the region, as is usual for detectors, or there is "none", as
+        is usual for masks.
+    keep: "main": the image's subject, by score, area and centrality (algorithms/detections.py says how); all there is
+        for "builtin". "each": all there are; a place that two classes of a detector claim is one region, named by the
+        better score.
+    classes: those that count, by the model's names for them; all unless given.
+
+    For detectors alone:
     engine: what runs the network. precision: "auto" is that of the model's file for a detector, so float32: where boxes
         come out of the network in pixels, bfloat16 moved their edges by 1.6 px of 640 in the median, and by up to 6.7.
         For "builtin" it is bfloat16 where the processor has it.
-
-    For detectors alone:
-    keep: "main": the image's subject, by score, area and centrality (algorithms/detections.py says how); all there is
-        for "builtin". "each": all there are; a place that two classes claim is one region, named by the better score.
-    classes: those that count, by the model's names for them; all unless given.
     threshold: the least score that counts; 0.25.
     overlap: for models whose boxes must be thinned out: IoU above which one falls to a better one of its class; 0.45.
     """
     _check(margin, threshold, overlap)
+    if source == "mask":
+        given = {"detector": None if detector == BUILTIN else detector, "threshold": threshold, "overlap": overlap}
+        for name, value in (given | {"engine": engine, "precision": precision}).items():
+            if value is not None:
+                raise SettingError(f"crop.{name} cannot be given with source=mask: the step segment finds the objects")
+        return _mask(keep, margin, classes, fallback or "none")
+    fallback, engine, precision = fallback or "whole", engine or "auto", precision or "auto"
     if detector != BUILTIN:
         least = THRESHOLD if threshold is None else threshold
         return _detector(detector, keep, margin, classes, least, overlap, fallback, engine, precision)
@@ -128,13 +159,70 @@ def _step(model: Model, choice: Choice, find: Callable[[], Find], cut: Cut) -> S
 
     return Step(
         reads=("image", "black", "white", "width", "height", "box"),
-        writes=pa.schema([pa.field("detection", pa.string()), pa.field("detection_score", pa.float32())]),
+        writes=FOUND,
         load=load,
         passes=("image", "parent", "box"),
         weights=model.keys,
         precision=choice.precision,
         pixels=None,  # what is cut out goes on in full size
     )
+
+
+def _mask(keep: str, margin: float, classes: list[str] | None, fallback: str) -> Step:
+    def apply(columns: Columns) -> Columns:
+        out: Columns = {name: [] for name in ("parent", "box", "image", *MASKED.names)}
+        rows = (columns[name] for name in ("image", "width", "height", "box", "regions"))
+        for at, (image, width, height, box, regions) in enumerate(zip(*rows, strict=True)):
+            lies = frame(image, width, height, box)
+            cuts = [_of_mask(regions, number, margin, image, lies) for number in _which(regions, keep, classes, image)]
+            if not cuts and fallback == "whole":
+                whole = (0, 0, image.shape[1], image.shape[0])
+                cuts = [(whole, {"detection": None, "detection_score": None, "mask": None, "contour": None})]
+            for edges, told in cuts:
+                x0, y0, x1, y1 = edges
+                cut = {"parent": at, "box": in_original(edges, lies), "image": image[y0:y1, x0:x1], **told}
+                for name, value in cut.items():
+                    out[name].append(value)
+        return out
+
+    return Step(
+        reads=("image", "black", "white", "width", "height", "box", "regions"),
+        writes=MASKED,
+        load=lambda: apply,
+        passes=("image", "parent", "box"),
+        pixels=None,
+    )
+
+
+def _which(regions: Regions, keep: str, classes: list[str] | None, image: Image) -> list[int]:
+    """The numbers of the regions that become items."""
+    numbers = [at for at in range(len(regions)) if classes is None or regions.labels[at] in classes]
+    if keep == "each" or not numbers:
+        return numbers
+    assert regions.scores is not None
+    some = np.array(numbers)
+    found = Detections(regions.boxes[some], regions.scores[some], np.zeros(len(some), np.int64))
+    return [numbers[main(found, image.shape[:2])]]
+
+
+def _of_mask(
+    regions: Regions, number: int, margin: float, image: Image, lies: Frame
+) -> tuple[tuple[int, int, int, int], dict[str, Any]]:
+    """Where a region is cut out of the image in hand, and what is kept of it."""
+    assert regions.scores is not None
+    edges = _edges(np.array(in_hand(regions.boxes[number], lies)), margin, image)
+    x0, y0, x1, y1 = (float(edge) for edge in np.array(in_original(edges, lies), np.float32))
+    inside = np.zeros((round(y1 - y0), round(x1 - x0)), bool)
+    left, top = (round(float(regions.boxes[number][at]) - first) for at, first in ((0, x0), (1, y0)))
+    mask = regions.masks[number][: inside.shape[0] - top, : inside.shape[1] - left]
+    inside[top : top + mask.shape[0], left : left + mask.shape[1]] = mask
+    outline = contour(inside) + np.array([round(x0), round(y0)])
+    return edges, {
+        "detection": regions.labels[number],
+        "detection_score": float(regions.scores[number]),
+        "mask": images.encode(np.where(inside, np.uint8(255), np.uint8(0)), "png"),
+        "contour": outline.reshape(-1).tolist(),
+    }
 
 
 # ---------------------------------------------------------------- settings
@@ -206,15 +294,15 @@ def _regions(
     out: Columns = {name: [] for name in ("parent", "box", "image", "detection", "detection_score")}
     sizes = zip(columns["width"], columns["height"], columns["box"], strict=True)
     for at, (each, image, size) in enumerate(zip(found, columns["image"], sizes, strict=True)):
-        frame = _frame(image, *size)
-        each = _chosen(each, image, frame, wanted, keep)
+        lies = frame(image, *size)
+        each = _chosen(each, image, lies, wanted, keep)
         cuts = [_edges(box, margin, image) for box in each.boxes]
         names: list[str | None] = [labels[k] if k < len(labels) else f"class {k}" for k in each.classes]
         scores: list[float | None] = each.scores.tolist()
         if not cuts and fallback == "whole":
             cuts, names, scores = [(0, 0, image.shape[1], image.shape[0])], [None], [None]
         out["parent"] += [at] * len(cuts)
-        out["box"] += [_in_original(cut, frame) for cut in cuts]
+        out["box"] += [in_original(cut, lies) for cut in cuts]
         out["image"] += [image[y0:y1, x0:x1] for x0, y0, x1, y1 in cuts]
         out["detection"] += names
         out["detection_score"] += scores
@@ -235,9 +323,9 @@ def _seeker(model: Model, how: How, run: Callable[[np.ndarray], dict[str, np.nda
         given = run(batch)
         return decode([given[name] for name in output.tensors], how)
 
-    def seek(images: Sequence[Image]) -> list[Detections]:
-        batch, placed = prepare(images, spec)
-        return [_clipped(*each) for each in zip(decoded(batch), placed, images, strict=True)]
+    def seek(given: Sequence[Image]) -> list[Detections]:
+        batch, placed = prepare(given, spec)
+        return [_clipped(*each) for each in zip(decoded(batch), placed, given, strict=True)]
 
     try:
         decoded(prepare([np.zeros((8, 8, 3), np.uint8)], spec)[0])
@@ -272,10 +360,10 @@ def _standing_out(model: Model, choice: Choice) -> Find:
     colours = np.array(list(product((0, 255), repeat=3)), np.uint8)
     nothing = plain(*maps(np.broadcast_to(colours[:, None, None], (len(colours), height, width, 3)).copy()))
 
-    def seek(images: Sequence[Image]) -> list[Detections]:
-        batch, placed = prepare(images, spec)
+    def seek(given: Sequence[Image]) -> list[Detections]:
+        batch, placed = prepare(given, spec)
         found = []
-        for fine, coarse, place, image in zip(*maps(batch), placed, images, strict=True):
+        for fine, coarse, place, image in zip(*maps(batch), placed, given, strict=True):
             seen = main_object(fine, coarse, nothing)
             boxes = [] if seen is None else [seen[0] * [width, height, width, height]]
             scores = [] if seen is None else [seen[1]]
@@ -288,8 +376,8 @@ def _standing_out(model: Model, choice: Choice) -> Find:
     return seek
 
 
-def _parts(images: list[Image]) -> list[list[Image]]:
-    return [images[at : at + BATCH] for at in range(0, len(images), BATCH)]
+def _parts(given: list[Image]) -> list[list[Image]]:
+    return [given[at : at + BATCH] for at in range(0, len(given), BATCH)]
 
 
 def _clipped(found: Detections, placed: Placed, image: Image) -> Detections:
@@ -299,23 +387,10 @@ def _clipped(found: Detections, placed: Placed, image: Image) -> Detections:
     return Detections(boxes, found.scores, found.classes)
 
 
-Frame = tuple[float, float, float, float]
-"""Where an image in hand lies in its original file: left, top, and original pixels per pixel, across and down."""
-
-
-def _frame(image: Image, width: int, height: int, box: Any) -> Frame:
-    """The image may be larger than the original (upscaled) or smaller, and itself a region, of `box`."""
-    h, w = image.shape[:2]
-    if box is None:
-        return 0.0, 0.0, width / w, height / h
-    x0, y0, x1, y1 = (float(edge) for edge in box)
-    return x0, y0, (x1 - x0) / w, (y1 - y0) / h
-
-
-def _chosen(found: Detections, image: Image, frame: Frame, wanted: np.ndarray | None, keep: str) -> Detections:
+def _chosen(found: Detections, image: Image, lies: Frame, wanted: np.ndarray | None, keep: str) -> Detections:
     """What is to be cut out: of the wanted classes, not too small; the main one, or each."""
     sides = found.boxes[:, 2:] - found.boxes[:, :2]
-    good = (sides * np.minimum(1.0, frame[2:]) >= LEAST).all(1)
+    good = (sides * np.minimum(1.0, lies[2:]) >= LEAST).all(1)
     if wanted is not None:
         good &= np.isin(found.classes, wanted)
     found = found.at(good)
@@ -335,12 +410,6 @@ def _edges(box: np.ndarray, margin: float, image: Image) -> tuple[int, int, int,
         min(width, round(x1 + across)),
         min(height, round(y1 + down)),
     )
-
-
-def _in_original(cut: tuple[int, int, int, int], frame: Frame) -> list[float]:
-    left, top, across, down = frame
-    x0, y0, x1, y1 = cut
-    return [left + x0 * across, top + y0 * down, left + x1 * across, top + y1 * down]
 
 
 CROP = Stage(name="crop", version=1, over="rows", make=make)

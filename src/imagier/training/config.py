@@ -38,6 +38,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The greatest learning rate; it rises over the first twentieth of the steps and falls as a cosine."""
     decay: Annotated[float, msgspec.Meta(ge=0)] = 1e-2
     """AdamW's weight decay (Loshchilov & Hutter 2019)."""
+    adversarial: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """Weight of what a critic says (critic.py) beside the loss; 0: there is no critic."""
+    half: bool = False
+    """Keep the weights once, as float16, half the size; training can go on from them no less."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 where the processor or card computes in it."""
     workers: Annotated[int, msgspec.Meta(ge=0)] = 0
@@ -62,15 +66,52 @@ class Segmenter(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Also learn the inside of each object, by which touching ones are told apart: for label images."""
     exclusive: bool = False
     """A pixel is of one class at most."""
-    loss: Literal["dice-bce", "dice-focal"] = "dice-bce"
-    """Soft Dice (Milletari et al. 2016) and cross entropy, or focal loss (Lin et al. 2017) where little is inside."""
+    loss: Literal["dice-bce", "dice-focal", "dice-l1"] = "dice-bce"
+    """Soft Dice (Milletari et al. 2016) and cross entropy; or focal loss (Lin et al. 2017), where little is inside; or
+    the plain difference, beside a critic."""
     augment: Literal["none", "light", "strong"] = "light"
     """none; light: mirrored, and other light; strong: also turned, enlarged, blurred."""
+    noise: str | None = None
+    """What images are shown with (algorithms/noise.py), such as gaussian:0-50: it then tells the same of noisy ones."""
 
     def __post_init__(self) -> None:
         for name in ("part", "parts"):
             if self.size is not None and getattr(self, name) is not None:
                 raise ValueError(f"{name} goes with size=null: an image that is brought to {self.size} has no parts")
+
+
+class Restorer(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A network from images to images. Its weights do not decay, unless told."""
+
+    network: str
+    weights: str | None = None
+    """A file of weights to begin with (.safetensors, .pth)."""
+    decay: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    batch: Count = 4
+    split: str = "90:10:0"
+    part: Annotated[int, msgspec.Meta(ge=16, le=1024)] = 64
+    """Side in pixels of the random parts that it is shown; mirrored and turned by quarters."""
+    parts: Count = 32
+    """So many of each image an epoch."""
+    loss: Literal["l1", "l2"] = "l1"
+    """The difference, or its square, which PSNR is made of."""
+
+
+class Denoiser(Restorer, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A network that takes noise out of images."""
+
+    network: str = "runet:32-64-96@grey"
+    """runet:WIDTHS@grey or @rgb, a residual U-Net; dncnn:LAYERSxCHANNELS@grey or @rgb."""
+    noise: str | None = None
+    """What is added to clean images (algorithms/noise.py), gaussian:0-50 unless given; of pairs it is their own."""
+
+
+class Upscaler(Restorer, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A network that enlarges images; it learns from their bicubic reductions."""
+
+    network: str = "edsr:8x48@3"
+    """edsr:BLOCKSxCHANNELS@FACTOR, or carn-m@FACTOR; the factor is 2, 3 or 4."""
+    part: Annotated[int, msgspec.Meta(ge=16, le=1024)] = 32
 
 
 C = TypeVar("C", bound=Config)

@@ -6,7 +6,7 @@ taken up again sees what it would have seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from torchvision.transforms import v2
 
 from imagier import images
 from imagier.algorithms.masks import cores
+from imagier.algorithms.noise import Noise
 from imagier.models.model import Input
 from imagier.models.preprocess import in_colour, place
 from imagier.training.truth import Mask, Truth
@@ -40,13 +41,16 @@ class Sample:
     """(32, 32) uint8 grey."""
     phash: int
     shares: tuple[float, ...]
-    """Of its pixels that are inside, by class."""
+    """Of its pixels that are inside, by class; empty where there are none."""
 
 
-def looked_at(paths: Sequence[Path], truth: Truth, tell: Callable[[int], None]) -> list[Sample]:
+def looked_at(
+    paths: Sequence[Path], check: Callable[[Path, np.ndarray], tuple[float, ...]], tell: Callable[[int], None]
+) -> list[Sample]:
     """Read every image and its truth once. Raises SettingError for those that cannot be, all in one message.
 
-    tell: called with 1 for every image that was read.
+    check: of a path and its pixels, (h, w, 3) uint8, reads the truth, gives the share of pixels inside each class, and
+    raises ImageError for what does not fit. tell: called with 1 for every image that was read.
     """
     problems: list[str] = []
 
@@ -54,7 +58,7 @@ def looked_at(paths: Sequence[Path], truth: Truth, tell: Callable[[int], None]) 
         try:
             data = path.read_bytes()
             eight = _eight(data)
-            mask = truth.draw[path](*eight.shape[:2])
+            shares = check(path, eight)
         except (OSError, ImageError) as error:
             problems.append(str(error) if str(path) in str(error) else f"{path}: {error}")
             return None
@@ -66,7 +70,7 @@ def looked_at(paths: Sequence[Path], truth: Truth, tell: Callable[[int], None]) 
             images.content_hash(data),
             images.resize(grey, size=(32, 32)),
             images.perceptual_hash(eight),
-            tuple(float(share) for share in mask.inside.mean((0, 1))),
+            shares,
         )
 
     with ThreadPoolExecutor() as pool:
@@ -102,6 +106,8 @@ class Shown(torch.utils.data.Dataset):
     with_cores: bool
     changes: Any
     """torchvision's transform of an image and its masks; None: none."""
+    noise: Noise | None
+    """Added to every image, rounded to 8 bits as a file would be."""
     seed: int
     kept: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     held: int = 0
@@ -120,6 +126,8 @@ class Shown(torch.utils.data.Dataset):
             masks = tv_tensors.Mask(torch.from_numpy(np.ascontiguousarray(targets.transpose(2, 0, 1))))
             if epoch >= 0 and self.changes is not None:
                 image, masks = self.changes(image, masks)
+        if self.noise is not None:
+            image = tv_tensors.Image(torch.from_numpy(noised(image.numpy(), self.noise, (self.seed, epoch + 1, at))))
         return image.as_subclass(torch.Tensor), masks.as_subclass(torch.Tensor)
 
     def prepared(self, at: int) -> tuple[np.ndarray, np.ndarray]:
@@ -146,6 +154,12 @@ class Shown(torch.utils.data.Dataset):
         return pixels[y : y + self.part, x : x + self.part], targets[y : y + self.part, x : x + self.part]
 
 
+def noised(pixels: np.ndarray, noise: Noise, seed: tuple[int, ...]) -> np.ndarray:
+    """(channels, h, w) uint8 with noise, rounded and clipped."""
+    made = noise.add(np.moveaxis(pixels, 0, 2).astype(np.float32), np.random.default_rng(seed))
+    return np.ascontiguousarray(np.moveaxis(np.rint(made).clip(0, 255).astype(np.uint8), 2, 0))
+
+
 def targets(mask: Mask, with_cores: bool) -> np.ndarray:
     """(h, w, channels) uint8, 0 or 1: a channel a class, and the objects' cores."""
     if not with_cores:
@@ -161,21 +175,6 @@ def brought(channels: np.ndarray, spec: Input) -> np.ndarray:
     flat = msgspec.structs.replace(spec, colour="grey", pad_value=0)
     scaled = [place(each * np.uint8(255), flat)[0] for each in np.moveaxis(channels, 2, 0)]
     return (np.concatenate(scaled, axis=2) > 127).astype(np.uint8)
-
-
-class Order(torch.utils.data.Sampler):
-    """Every image `times` an epoch, in an order that the seed and the epoch alone decide."""
-
-    def __init__(self, count: int, times: int, seed: int, epoch: Callable[[], int]) -> None:
-        self.count, self.times, self.seed, self.epoch = count, times, seed, epoch
-
-    def __len__(self) -> int:
-        return self.count * self.times
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        epoch = self.epoch()
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self))
-        return iter([(epoch * self.times + int(at) // self.count, int(at) % self.count) for at in order])
 
 
 def changes(level: str) -> Any:

@@ -13,33 +13,63 @@ import sys
 import time
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as pl
+import msgspec
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from tqdm import tqdm
 
 from imagier.models._openvino import capabilities
+from imagier.models.exporting import export
+from imagier.models.model import Input, Model, Task
 from imagier.training.config import Config
+from imagier.training.critic import Critic
+from imagier.training.data import Sample
+from imagier.training.splits import Split
 
 RISE = 0.05
 """Of all steps: those over which the learning rate rises."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a training needs, checked."""
+
+    config: Any
+    """Of the class that its kind has in config.py."""
+    network: torch.nn.Module
+    """With what it begins with."""
+    spec: Input
+    """How images come to it."""
+    samples: Sequence[Sample]
+    split: Split
+    into: Path
+    work: Path
+
+    def of(self, part: str) -> list[Sample]:
+        """The images of a part of the split."""
+        parts = self.split.of([each.sha256 for each in self.samples])
+        return [sample for sample, of in zip(self.samples, parts, strict=True) if of == part]
 
 
 class Learner(pl.LightningModule, ABC):
     """A network that is learning. What differs is `forward`, `loss_of` and `judged`.
 
     A batch is (what is shown, what is wanted). The score that chooses the checkpoint is `val_score`, the higher the
-    better.
+    better. critic_sees: channels of what is shown and of what is made, where the config asks for a critic.
     """
 
-    def __init__(self, network: torch.nn.Module, config: Config, steps: int) -> None:
+    def __init__(self, network: torch.nn.Module, config: Config, steps: int, critic_sees: int) -> None:
         super().__init__()
-        self.network, self.config, self.steps = network, config, steps
+        self.network, self.config, self.steps = network.to(memory_format=torch.channels_last), config, steps
+        self.critic = Critic(critic_sees) if config.adversarial else None
 
     @abstractmethod
     def loss_of(self, made: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
@@ -51,9 +81,23 @@ class Learner(pl.LightningModule, ABC):
 
     def training_step(self, batch: Any, _: int) -> torch.Tensor:
         shown, wanted = batch
-        loss = self.loss_of(self(shown), wanted)
+        made = self(shown)
+        loss = self.loss_of(made, wanted)
         self.log("train_loss", loss, on_step=True, on_epoch=True, sync_dist=True)
+        if self.critic is not None:
+            given, picture, true = self.seen(shown), self.picture(made), wanted.float()
+            mistaken = self.critic.mistaken(given, picture, true)
+            self.log("critic_loss", mistaken, on_step=False, on_epoch=True, sync_dist=True)
+            loss = loss + self.config.adversarial * self.critic.fooled(given, picture) + mistaken
         return loss
+
+    def seen(self, shown: torch.Tensor) -> torch.Tensor:
+        """What is shown, on [0, 1], for the critic."""
+        return shown.float() / 255 if shown.dtype == torch.uint8 else shown
+
+    def picture(self, made: torch.Tensor) -> torch.Tensor:
+        """What `forward` made, as what is wanted is."""
+        return made
 
     def validation_step(self, batch: Any, _: int) -> None:
         shown, wanted = batch
@@ -63,7 +107,7 @@ class Learner(pl.LightningModule, ABC):
 
     def configure_optimizers(self) -> Any:
         config, rise = self.config, max(1, round(RISE * self.steps))
-        optimiser = torch.optim.AdamW(self.network.parameters(), lr=config.rate, weight_decay=config.decay)
+        optimiser = torch.optim.AdamW(self.parameters(), lr=config.rate, weight_decay=config.decay)
 
         def share(step: int) -> float:
             done = min(1.0, step / self.steps)
@@ -187,4 +231,81 @@ def fit(learner: Learner, train: Any, val: Any, work: Path, score: str, shown: b
         except SystemExit as stopped:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt from stopped
         state: Mapping[str, Any] = torch.load(work / "best.ckpt", map_location="cpu", weights_only=True)["state_dict"]
-    return {name.removeprefix("network."): value for name, value in state.items()}
+    return {name.removeprefix("network."): value for name, value in state.items() if name.startswith("network.")}
+
+
+def learn(
+    plan: Plan,
+    learner: Callable[[int], Learner],
+    train: torch.utils.data.Dataset,
+    val: torch.utils.data.Dataset,
+    score: str,
+    shown: bool,
+) -> Mapping[str, Any]:
+    """Train on one set of samples, choose by another; entries of both are (epoch, place), as `Order` gives them.
+
+    learner: for so many steps. Gives the best checkpoint's state of the network.
+    """
+    config = plan.config
+    count, judging, times = len(plan.of("train")), len(plan.of("val")), config.parts or 1
+    whole = count * times >= config.batch
+    made = learner(max(1, count * times // config.batch) * config.epochs)
+    order = Order(count, times, config.seed, lambda: made.current_epoch)
+    train_from, val_from = (
+        torch.utils.data.DataLoader(
+            each, config.batch, sampler=sampler, num_workers=config.workers, drop_last=drop_last
+        )
+        for each, sampler, drop_last in ((train, order, whole), (val, Unchanged(judging), False))
+    )  # fmt: skip
+    return fit(made, train_from, val_from, plan.work, score, shown)
+
+
+class Order(torch.utils.data.Sampler):
+    """Every image `times` an epoch, in an order that the seed and the epoch alone decide."""
+
+    def __init__(self, count: int, times: int, seed: int, epoch: Callable[[], int]) -> None:
+        self.count, self.times, self.seed, self.epoch = count, times, seed, epoch
+
+    def __len__(self) -> int:
+        return self.count * self.times
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        epoch = self.epoch()
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self))
+        return iter([(epoch * self.times + int(at) // self.count, int(at) % self.count) for at in order])
+
+
+class Unchanged(torch.utils.data.Sampler):
+    """Every image once, as it is, in order."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return iter([(-1, at) for at in range(self.count)])
+
+
+def written(plan: Plan, state: Mapping[str, Any], task: Task, **how: Any) -> Model:
+    """The Model folder of the best checkpoint, with its split and its config. how: as `export` takes it."""
+    from safetensors.torch import save_file
+
+    config = plan.config
+    path = plan.work / "best.safetensors"
+    save_file({name: value.contiguous().clone() for name, value in state.items()}, path)
+    counts = np.unique(plan.split.of([each.sha256 for each in plan.samples]), return_counts=True)
+    told = ", ".join(f"{count} {part}" for part, count in zip(*counts, strict=True))
+    return export(
+        config.network,
+        state=path,
+        name=plan.into.name,
+        task=task,
+        folder=plan.into,
+        source=f"imagier train {type(config).__name__.lower()}, seed {config.seed}; images: {told}",
+        besides={"split": plan.split.encoded(), "training": msgspec.yaml.encode(config)},
+        half=config.half,
+        replace=True,
+        **how,
+    )

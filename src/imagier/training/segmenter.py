@@ -6,26 +6,25 @@ al. 2017) over pixels. The score that chooses the checkpoint is Dice by image, t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch.nn import functional
 
+from imagier.algorithms import noise
 from imagier.models import architectures
-from imagier.models.exporting import export, read_state
+from imagier.models.exporting import read_state
 from imagier.models.model import Input, Model
 from imagier.models.networks.encoder import Encoder
 from imagier.models.networks.unet import UNet
 from imagier.models.segmenting import BACKGROUND, CORE
 from imagier.models.store import find
 from imagier.training.config import Segmenter
-from imagier.training.data import Order, Sample, Shown, changes
-from imagier.training.fit import Learner, fit
-from imagier.training.splits import PARTS, Split
+from imagier.training.data import Shown, changes
+from imagier.training.fit import Learner, Plan, learn, written
+from imagier.training.splits import PARTS
 from imagier.training.truth import Truth
 from imagier.types import BUILTIN, SettingError
 
@@ -36,19 +35,10 @@ PART = 256
 
 
 @dataclass(frozen=True)
-class Plan:
-    """All that a training needs, checked."""
+class SegmenterPlan(Plan):
+    """With the masks."""
 
-    config: Segmenter
-    network: torch.nn.Module
-    """With what it begins with."""
-    spec: Input
-    """How images come to it."""
-    samples: Sequence[Sample]
     truth: Truth
-    split: Split
-    into: Path
-    work: Path
 
 
 def channels(config: Segmenter, classes: tuple[str, ...]) -> tuple[str, ...]:
@@ -59,8 +49,8 @@ def channels(config: Segmenter, classes: tuple[str, ...]) -> tuple[str, ...]:
 class Learning(Learner):
     """U-Nets and the like, by Dice and cross entropy."""
 
-    def __init__(self, plan: Plan, steps: int) -> None:
-        super().__init__(plan.network.to(memory_format=torch.channels_last), plan.config, steps)
+    def __init__(self, plan: SegmenterPlan, steps: int) -> None:
+        super().__init__(plan.network, plan.config, steps, 3 + len(plan.truth.classes) + plan.config.cores)
         self.loss, self.exclusive = plan.config.loss, plan.config.exclusive
         self.classes = len(plan.truth.classes)
         self.mean: torch.Tensor
@@ -81,15 +71,27 @@ class Learning(Learner):
             return self.independent(made, wanted)
         logits, inside = made[:, : 1 + self.classes], wanted[:, : self.classes]
         at = torch.cat([0.5 - inside.amax(1, keepdim=True), inside], 1).argmax(1)  # the background, or the first
-        by_pixel = functional.cross_entropy(logits, at, reduction="none")
-        loss = self.weighed(by_pixel) + soft_dice(logits.softmax(1)[:, 1:], inside)
+        shares = logits.softmax(1)[:, 1:]
+        if self.loss == "dice-l1":
+            loss = functional.l1_loss(shares, inside)
+        else:
+            loss = self.weighed(functional.cross_entropy(logits, at, reduction="none"))
+        loss = loss + soft_dice(shares, inside)
         cores = made[:, 1 + self.classes :]
         return loss + self.independent(cores, wanted[:, self.classes :]) if cores.shape[1] else loss
 
     def independent(self, logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
         """Of channels that may overlap."""
+        if self.loss == "dice-l1":
+            return functional.l1_loss(logits.sigmoid(), wanted) + soft_dice(logits.sigmoid(), wanted)
         by_pixel = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
         return self.weighed(by_pixel) + soft_dice(logits.sigmoid(), wanted)
+
+    def picture(self, made: torch.Tensor) -> torch.Tensor:
+        if not self.exclusive:
+            return made.sigmoid()
+        apart = made[:, : 1 + self.classes].softmax(1)[:, 1:]
+        return torch.cat([apart, made[:, 1 + self.classes :].sigmoid()], 1)
 
     def weighed(self, by_pixel: torch.Tensor) -> torch.Tensor:
         """Cross entropy, or focal loss: what is right already counts less."""
@@ -114,44 +116,19 @@ def soft_dice(shares: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     return (1 - (2 * both + 1) / (shares.square().sum((0, 2, 3)) + wanted.square().sum((0, 2, 3)) + 1)).mean()
 
 
-def train(plan: Plan, shown: bool) -> Model:
+def train(plan: SegmenterPlan, shown: bool) -> Model:
     """Train by a plan, or go on, and write the Model folder. Raises SettingError, ModelError."""
-    config = plan.config
-    parts = plan.split.of([each.sha256 for each in plan.samples])
-    level = changes(config.augment)
+    config, level = plan.config, changes(plan.config.augment)
     train_set, val_set = (
         Shown(
-            [sample for sample, of in zip(plan.samples, parts, strict=True) if of == part],
-            plan.truth, plan.spec, config.part or PART, config.cores, level if part == "train" else None, config.seed,
+            plan.of(part), plan.truth, plan.spec, config.part or PART, config.cores,
+            level if part == "train" else None, noise.parse(config.noise) if config.noise else None, config.seed,
         )
         for part in PARTS[:2]
     )  # fmt: skip
-    times = config.parts or 1
-    batches = max(1, len(train_set) * times // config.batch)
-    learner = Learning(plan, batches * config.epochs)
-    order = Order(len(train_set), times, config.seed, lambda: learner.current_epoch)
-    whole = len(train_set) * times >= config.batch
-    train_from, val_from = (
-        torch.utils.data.DataLoader(
-            each, config.batch, sampler=sampler, num_workers=config.workers, drop_last=drop_last
-        )
-        for each, sampler, drop_last in ((train_set, order, whole), (val_set, Unchanged(len(val_set)), False))
-    )
-    state = fit(learner, train_from, val_from, plan.work, "dice", shown)
-    return written(plan, state)
-
-
-class Unchanged(torch.utils.data.Sampler):
-    """Every image once, as it is, in order."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __iter__(self) -> Any:
-        return iter([(-1, at) for at in range(self.count)])
+    state = learn(plan, lambda steps: Learning(plan, steps), train_set, val_set, "dice", shown)
+    labels = channels(config, plan.truth.classes)
+    return written(plan, state, "segment", labels=labels, size=config.size, how=described(config))
 
 
 def begun(config: Segmenter, classes: tuple[str, ...]) -> tuple[torch.nn.Module, Input]:
@@ -191,28 +168,3 @@ def fill(network: torch.nn.Module, state: dict[str, Any], source: str) -> None:
     if len(fits) < len(state) / 2:
         raise SettingError(f"weights: {source} is of another network: {len(fits)} of its {len(state)} tensors fit")
     network.load_state_dict(fits, strict=False)
-
-
-def written(plan: Plan, state: Any) -> Model:
-    """The Model folder of the best checkpoint, with its split and its config."""
-    import msgspec
-    from safetensors.torch import save_file
-
-    config = plan.config
-    path = plan.work / "best.safetensors"
-    save_file({name: value.contiguous().clone() for name, value in state.items()}, path)
-    counts = np.unique(plan.split.of([each.sha256 for each in plan.samples]), return_counts=True)
-    told = ", ".join(f"{count} {part}" for part, count in zip(*counts, strict=True))
-    return export(
-        config.network,
-        state=path,
-        name=plan.into.name,
-        task="segment",
-        folder=plan.into,
-        labels=channels(config, plan.truth.classes),
-        source=f"imagier train segmenter, seed {config.seed}; images: {told}",
-        size=config.size,
-        how=described(config),
-        besides={"split": plan.split.encoded(), "training": msgspec.yaml.encode(config)},
-        replace=True,
-    )

@@ -65,11 +65,8 @@ def folders(pictures: Sequence[Path], root: Path, named: Mapping[str, Path]) -> 
     """
     found: dict[Path, dict[str, Path]] = {}
     for name, folder in named.items():
-        files = _by_name(folder)
-        for picture in pictures:
-            path = _beside(picture, root, files)
-            if path is not None:
-                found.setdefault(picture, {})[name] = path
+        for picture, path in beside(pictures, root, by_name(folder)).items():
+            found.setdefault(picture, {})[name] = path
         if not any(name in each for each in found.values()):
             raise SettingError(f"{folder} holds no mask that is called as one of the {len(pictures)} images is")
     classes = tuple(named)
@@ -78,8 +75,7 @@ def folders(pictures: Sequence[Path], root: Path, named: Mapping[str, Path]) -> 
 
 def labels(pictures: Sequence[Path], root: Path, folder: Path) -> Truth:
     """Label images: 8 or 16 bits, grey. Raises SettingError for a folder without any that fits."""
-    files = _by_name(folder)
-    found = {picture: path for picture in pictures if (path := _beside(picture, root, files)) is not None}
+    found = beside(pictures, root, by_name(folder))
     if not found:
         raise SettingError(f"{folder} holds no label image that is called as one of the {len(pictures)} images is")
 
@@ -121,8 +117,8 @@ def coco(pictures: Sequence[Path], root: Path, file: Path) -> Truth:
 def labelme(pictures: Sequence[Path], root: Path, folder: Path) -> Truth:
     """A folder of labelme's JSON files, each called as its image."""
     files = {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.json"))}
-    found = {p: path for p in pictures if (path := _beside(p, root, files)) is not None}
-    read = {picture: (_told(path, labelme_shapes, _json(path)), path) for picture, path in found.items()}
+    found = beside(pictures, root, files).items()
+    read = {picture: (_told(path, labelme_shapes, _json(path)), path) for picture, path in found}
     return _checked(_of_shapes(read), folder)
 
 
@@ -167,7 +163,7 @@ def _checked(truth: Truth, source: Path) -> Truth:
 # ---------------------------------------------------------------- files
 
 
-def _by_name(folder: Path) -> dict[str, Path]:
+def by_name(folder: Path) -> dict[str, Path]:
     """Image files below a folder, by their path without its ending."""
     if not folder.is_dir():
         raise SettingError(f"{folder} is no folder")
@@ -175,10 +171,16 @@ def _by_name(folder: Path) -> dict[str, Path]:
     return {path.relative_to(folder).with_suffix("").as_posix(): path for path in files}
 
 
-def _beside(picture: Path, root: Path, files: Mapping[str, Path]) -> Path | None:
-    """The file that goes with an image: in the same subfolder, or alone in the folder."""
-    name = picture.relative_to(root).with_suffix("").as_posix()
-    return next((files[name + ending] for ending in ENDINGS if name + ending in files), None)
+def beside(pictures: Sequence[Path], root: Path, files: Mapping[str, Path]) -> dict[Path, Path]:
+    """The file that goes with each image, where there is one: in the same subfolder, of its name, or that with one of
+    ENDINGS. files: by their path without its ending."""
+    made = {}
+    for picture in pictures:
+        name = picture.relative_to(root).with_suffix("").as_posix()
+        path = next((files[name + ending] for ending in ENDINGS if name + ending in files), None)
+        if path is not None:
+            made[picture] = path
+    return made
 
 
 def _named(pictures: Sequence[Path], root: Path, names: Mapping[str, Any]) -> dict[Path, Any]:

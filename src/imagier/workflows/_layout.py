@@ -9,10 +9,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from imagier._names import distinct, safe_name, split
 from imagier.types import CollectionError, SettingError, nearest
 from imagier.workflows._acts import intact
 from imagier.workflows._manifest import Act
-from imagier.workflows._names import distinct, safe_name, split
 
 COLUMNS = ("id", "file", "page", "parent", "box", "depth", "paths")
 """What a layout needs to know of every item, besides the columns that it is made by."""

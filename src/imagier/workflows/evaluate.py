@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,16 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imagier.algorithms.noise import parse
 from imagier.collection import write_whole
 from imagier.types import SettingError
 
 if TYPE_CHECKING:
     from imagier.models.model import Model
+    from imagier.models.segmenting import Cleaning
+    from imagier.outputs.evaluation import Row
     from imagier.training.truth import Truth
-    from imagier.workflows.segment import Cleaning
     from imagier.workflows.train import Masks
 
 WORST = 10
+SEED = 0
+"""Of the noise that is added; and with it the image's number among those judged."""
 
 
 @dataclass(frozen=True)
@@ -116,58 +119,66 @@ def _measures(judged: Sequence[Judged]) -> dict[str, Any]:
 
 
 def segmenter(
-    model: str | os.PathLike[str],
+    model: Model,
     *,
     images: Path,
     masks: Masks,
     part: str | None = None,
     how: Cleaning | None = None,
     flips: bool = False,
+    noise: str | None = None,
     unmasked: bool = False,
     page: Path | None = None,
     progress: bool = True,
 ) -> Evaluation:
     """Judge a segmenter at the images' own size.
 
-    part: of the split in the model's folder, "train", "val" or "test"; None: all images. page: a file for a page of
-    pictures. Raises SettingError, ModelError, ImageError.
+    part: of the split in the model's folder, "train", "val" or "test"; None: all images. noise: added to them first
+    (algorithms/noise.py), rounded to 8 bits, by a seed of its own for each image. page: a file for a page of pictures.
+    Raises SettingError, ModelError, ImageError.
     """
     from tqdm import tqdm
 
     from imagier.models.preprocess import in_colour
-    from imagier.models.segmenting import classes
+    from imagier.models.segmenting import Cleaning, classes, teller
+    from imagier.models.segmenting import found as find
     from imagier.workflows import segment, train
 
-    how = how or segment.Cleaning()
-    chosen, tell = segment.load(model, flips=flips)
+    how, added = how or Cleaning(), parse(noise) if noise else None
+    tell = teller(model, flips=flips)
     root, found = train.pictures(images)
     truth = train.covering(found, masks.truth(found, root), unmasked)
-    pairs = _pairs(classes(chosen), truth, chosen)
-    listed = _of_part(chosen, found, part)
+    pairs = _pairs(classes(model), truth, model)
+    listed = _of_part(model, found, part)
     judged: dict[str, list[Judged]] = {name: [] for name, _, _ in pairs}
-    shown: list[dict[str, Any]] = []
-    for path in tqdm(listed, desc="judging", unit="image", disable=not progress, file=sys.stderr):
+    rows: list[tuple[float, Row]] = []
+    for number, path in enumerate(tqdm(listed, desc="judging", unit="image", disable=not progress, file=sys.stderr)):
         image = segment.read(path)
+        if added is not None:
+            pixels = added.add(np.atleast_3d(image).astype(np.float32), np.random.default_rng((SEED, number)))
+            image = np.rint(pixels).clip(0, 255).astype(np.uint8).reshape(image.shape)
         true = truth.draw[path](*image.shape[:2])
-        made = segment.found(image, chosen, tell, how)
+        made = find(image, model, tell, how)
         for name, at, place in pairs:
             each = _judge(path, made.inside[:, :, at], made.objects[:, :, at], true, place, truth.instances)
             judged[name].append(each)
             if page is not None:
-                pictures = {"true": true.inside[:, :, place], "found": made.inside[:, :, at]}
-                row = {
-                    "label": name,
-                    "file": str(path),
-                    "dice": each.measures["dice"],
-                    "image": in_colour(image, "rgb"),
-                }
-                shown = sorted([*shown, row | pictures], key=lambda row: row["dice"])[:WORST]
-    evaluation = Evaluation(chosen.card.name, part, judged)
+                from imagier.outputs.evaluation import Row
+                from imagier.outputs.evaluation import masks as tinted
+
+                dice = each.measures["dice"]
+                pictures = tinted(in_colour(image, "rgb"), true.inside[:, :, place], made.inside[:, :, at])
+                rows = _worst(rows, dice, Row(str(path), f"{dice:.3f} Dice · {name}", pictures))
+    evaluation = Evaluation(model.card.name, part, judged)
     if page is not None:
         from imagier.outputs.evaluation import write_page
 
-        write_page(page, evaluation.told, evaluation.lines(), shown)
+        write_page(page, evaluation.told, evaluation.lines(), [row for _, row in rows], tinted=True)
     return evaluation
+
+
+def _worst(rows: list[tuple[float, Row]], value: float, row: Row) -> list[tuple[float, Row]]:
+    return sorted([*rows, (value, row)], key=lambda each: each[0])[:WORST]
 
 
 def _pairs(names: Sequence[str], truth: Truth, model: Model) -> list[tuple[str, int, int]]:
@@ -213,6 +224,143 @@ def _judge(path: Path, inside: np.ndarray, objects: np.ndarray, true: Any, place
     return Judged(path, measures, counts)
 
 
-def save(evaluation: Evaluation, path: Path) -> None:
+@dataclass(frozen=True)
+class Restoration:
+    """How well a denoiser or an upscaler does."""
+
+    model: str
+    part: str | None
+    protocol: str
+    """What was done, in words: figures of another protocol do not compare."""
+    judged: Sequence[tuple[Path, dict[str, float]]]
+    """Each image with "psnr", "ssim", and the same "before" the model."""
+
+    @cached_property
+    def told(self) -> dict[str, Any]:
+        """JSON values: each measure {"mean", "median", "ci95", "n"}."""
+        from imagier.algorithms.overlap import spread
+
+        names = list(self.judged[0][1])
+        made: dict[str, Any] = {
+            "model": self.model,
+            "part": self.part,
+            "protocol": self.protocol,
+            "images": len(self.judged),
+        }
+        made |= {name: asdict(spread(np.array([each[name] for _, each in self.judged]))) for name in names}
+        made["worst"] = [{"file": str(path), **each} for path, each in self.worst()]
+        return made
+
+    def worst(self) -> list[tuple[Path, dict[str, float]]]:
+        """The images of the least PSNR, ten at most."""
+        return sorted(self.judged, key=lambda pair: pair[1]["psnr"])[:WORST]
+
+    def lines(self) -> list[str]:
+        """For a person."""
+        lines = [
+            f"{len(self.judged)} images" + (f" of the part {self.part}" if self.part else ""),
+            self.protocol,
+        ]
+        for name, shown, digits in (("psnr", "PSNR in dB", 2), ("ssim", "SSIM", 4)):
+            each, before = self.told[name], self.told[f"{name}_before"]
+            low, high = each["ci95"]
+            lines.append(
+                f"{shown} {each['mean']:.{digits}f} (95 % interval {low:.{digits}f} to {high:.{digits}f}, median "
+                f"{each['median']:.{digits}f}, n = {each['n']}; before {before['mean']:.{digits}f})"
+            )
+        return lines
+
+
+def restorer(
+    model: Model,
+    *,
+    images: Path,
+    noise: str | None = None,
+    noisy: Path | None = None,
+    part: str | None = None,
+    flips: bool = False,
+    page: Path | None = None,
+    progress: bool = True,
+) -> Restoration:
+    """Judge a denoiser or an upscaler on clean images.
+
+    A denoiser is shown them with `noise` (algorithms/noise.py), neither rounded nor clipped, as papers have it; or it
+    is shown those of the folder `noisy` that are called as they are. An upscaler is shown their bicubic reduction. What
+    comes out is rounded to 8 bits; of an upscaler, Y alone counts, and the border is cropped by the factor.
+    Raises SettingError, ModelError, ImageError.
+    """
+    from tqdm import tqdm
+
+    from imagier.models import restoring
+    from imagier.training.pairs import Way
+    from imagier.workflows import train
+
+    spec, factor = model.card.input, model.card.scale or 1
+    if model.card.task == "upscale" and (noise or noisy):
+        raise SettingError("an upscaler is judged by images and their reductions: leave out --noise and --noisy")
+    if model.card.task == "denoise" and (noise is None) == (noisy is None):
+        raise SettingError("say what a denoiser is to take out: --noise, such as gaussian:25, or --noisy with a folder")
+    root, found = train.pictures(images)
+    beside = None if noisy is None else train.pairs(found, root, noisy)
+    way = Way("grey" if spec.colour == "grey" else "rgb", factor, parse(noise) if noise else None, beside)
+    restore = restoring.load(model, flips=flips)
+    judged: list[tuple[Path, dict[str, float]]] = []
+    rows: list[tuple[float, Row]] = []
+    listed = _of_part(model, found, part)
+    for number, path in enumerate(tqdm(listed, desc="judging", unit="image", disable=not progress, file=sys.stderr)):
+        given, true = (each.astype(np.float32) for each in way.whole(path))
+        if way.noise is not None:
+            given = way.noise.add(given, np.random.default_rng((SEED, number)))
+        if given.shape[2] == 1:
+            made = restore(given[:, :, 0] / np.float32(255), 0.0, 1.0)[:, :, None]
+        else:
+            made = restore(given / np.float32(255), 0.0, 1.0)
+        made, before = _eight(made * 255), _before(given, factor)
+        measures: dict[str, float] = {}
+        for name, each in (("", made), ("_before", before)):
+            measures |= {key + name: value for key, value in _fidelity(each, _eight(true), factor).items()}
+        judged.append((path, measures))
+        if page is not None:
+            from imagier.outputs.evaluation import Row
+
+            pictures = {"shown": _eight(before), "true": _eight(true), "made": made}
+            shown = {what: each[:, :, 0] if each.shape[2] == 1 else each for what, each in pictures.items()}
+            told = f"{measures['psnr']:.2f} dB, before {measures['psnr_before']:.2f}"
+            rows = _worst(rows, measures["psnr"], Row(str(path), told, shown))
+    made_of = f"reduced {factor} times (bicubic)" if factor > 1 else f"with noise {noise}" if noise else f"of {noisy}"
+    how = f"Y of BT.601, {factor} pixels of border cropped" if factor > 1 else "all pixels and channels"
+    protocol = f"{way.colour} images, {made_of}; {how}, rounded to 8 bits" + ("; mean over flips" if flips else "")
+    restoration = Restoration(model.card.name, part, protocol, judged)
+    if page is not None:
+        from imagier.outputs.evaluation import write_page
+
+        write_page(page, restoration.told, restoration.lines(), [row for _, row in rows], tinted=False)
+    return restoration
+
+
+def _eight(image: np.ndarray) -> np.ndarray:
+    made: np.ndarray = np.rint(image).clip(0, 255).astype(np.uint8)
+    return made
+
+
+def _before(given: np.ndarray, factor: int) -> np.ndarray:
+    """What there is without a model: the image as it is, or enlarged by bicubic interpolation."""
+    from imagier.algorithms.fidelity import reduced
+
+    if factor == 1:
+        return _eight(given)
+    return reduced(_eight(given), given.shape[0] * factor, given.shape[1] * factor)
+
+
+def _fidelity(made: np.ndarray, true: np.ndarray, factor: int) -> dict[str, float]:
+    from imagier.algorithms.fidelity import luma, psnr, ssim
+
+    if factor > 1:
+        inside = (slice(factor, -factor), slice(factor, -factor))
+        made, true = luma(made)[inside], luma(true)[inside]
+    return {"psnr": psnr(made, true), "ssim": ssim(made, true)}
+
+
+def save(evaluation: Evaluation | Restoration, path: Path) -> None:
     """Write the JSON. Raises CollectionError where it cannot be written."""
     write_whole(path, json.dumps(evaluation.told, indent=1).encode() + b"\n")

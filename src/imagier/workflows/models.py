@@ -26,13 +26,13 @@ from imagier.types import BUILTIN, Image, ImageError, ModelError, SettingError
 from imagier.workflows import _stated
 
 Tell = Callable[[str], None]
-TASKS = "--task embed, upscale, detect, segment or classify"
+TASKS = "--task embed, denoise, upscale, detect, segment or classify"
 
 
 def listing() -> list[dict[str, Any]]:
     """What ships, the zoo's models, and all others that are here: name, task, here, precision, licence, pinned."""
     here = {folder: folder.name for folder in store.folders()}
-    rows = [_row(BUILTIN, folder, None) | {"pinned": "ships with imagier"} for folder in store.built_in()]
+    rows = [_row(BUILTIN, folder, None) | {"pinned": "ships with imagier"} for folder in store.built_in().values()]
     for entry in zoo.ZOO.values():
         folder = store.folder_of(entry.name)
         rows.append(_row(entry.name, folder if here.pop(folder, None) else None, entry))
@@ -168,7 +168,7 @@ def _name(named: str) -> str:
 
     if not re.fullmatch(r"[A-Za-z0-9][\w.:/+-]*", named) or ".." in named:
         raise SettingError(f"{named!r} cannot be a model's name: letters, digits, and . - _ + inside it")
-    if named in (BUILTIN, CLASSICAL, LANCZOS):
+    if named in (BUILTIN, CLASSICAL, LANCZOS, *store.built_in()):
         raise SettingError(f"{named!r} is the name of what ships with imagier: choose another")
     return named
 

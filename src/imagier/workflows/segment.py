@@ -12,71 +12,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imagier import images
-from imagier.algorithms import masks
+from imagier._names import distinct, distinct_paths
 from imagier.collection import write_whole
+from imagier.models.segmenting import Cleaning, Found, Tell, found, teller
+from imagier.outputs.masks import overlay
 from imagier.types import Image, ImageError, SettingError
-from imagier.workflows._names import distinct
 
 if TYPE_CHECKING:
     from imagier.models.model import Model
-    from imagier.models.segmenting import Tell
-
-COLOURS = np.array(
-    [[230, 75, 53], [77, 187, 213], [0, 160, 135], [243, 155, 127], [132, 145, 180], [145, 209, 194]], np.uint8
-)
-
-
-@dataclass(frozen=True)
-class Cleaning:
-    """From probabilities to masks and objects."""
-
-    threshold: float = 0.5
-    fill: float = 0.01
-    """Holes up to this share of the image are closed."""
-    least: int = 0
-    """Pixels of the smallest object that is kept."""
-    split: bool = False
-    """Touching objects are told apart: by the model's cores where it has them."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.threshold < 1:
-            raise SettingError(f"threshold cannot be {self.threshold}: it takes a number between 0 and 1")
-        if not 0 <= self.fill <= 1 or self.least < 0:
-            raise SettingError("fill is a share of the image, 0 to 1, and least a number of pixels")
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a segmenter found in an image."""
-
-    image: Image
-    """As it was shown to it, uint8."""
-    classes: tuple[str, ...]
-    inside: np.ndarray
-    """(h, w, classes) bool."""
-    objects: np.ndarray
-    """(h, w, classes) int32: every object of a class has a number, 0 is none."""
-    likely: np.ndarray
-    """(h, w, classes) float32: how likely each pixel is inside."""
-
-
-def found(image: Image, model: Model, tell: Tell, how: Cleaning) -> Found:
-    """One image, uint8, through a loaded segmenter."""
-    from imagier.models.segmenting import classes, has_cores
-
-    names, likely = classes(model), tell(image)
-    cores = likely[:, :, -1] > how.threshold if has_cores(model) else None
-    likely = likely[:, :, : len(names)]
-    inside, numbers = np.zeros(likely.shape, bool), np.zeros(likely.shape, np.int32)
-    for at in range(len(names)):
-        inside[:, :, at] = masks.cleaned(likely[:, :, at] > how.threshold, fill=how.fill, least=how.least)
-        numbers[:, :, at] = masks.objects(inside[:, :, at], cores, split=how.split)
-    return Found(image, names, inside, numbers, likely)
 
 
 def load(model: str | os.PathLike[str], *, flips: bool = False) -> tuple[Model, Tell]:
     """A segmenter by name or folder. Raises SettingError, ModelError."""
-    from imagier.models.segmenting import teller
     from imagier.models.store import find
 
     chosen = find(os.fspath(model), "segment")
@@ -85,12 +32,7 @@ def load(model: str | os.PathLike[str], *, flips: bool = False) -> tuple[Model, 
 
 def read(path: Path) -> Image:
     """An image file's first page, uint8. Raises ImageError, which names it."""
-    try:
-        decoded = images.decode(path.read_bytes())
-    except OSError as error:
-        raise ImageError(f"{path} cannot be read: {error.strerror}") from error
-    except ImageError as error:
-        raise ImageError(f"{path}: {error}") from error
+    decoded = images.read(path)
     return images.to_uint8(decoded.image, decoded.black, decoded.white)
 
 
@@ -128,7 +70,7 @@ def segment(
     chosen, tell = load(model, flips=flips)
     rows: list[dict[str, Any]] = []
     failed: list[str] = []
-    named = list(zip(listed, _names([each.name for each in listed]), strict=True))
+    named = list(zip(listed, distinct_paths([each.name for each in listed]), strict=True))
     for each, name in tqdm(named, unit="image", disable=not progress):
         try:
             made = found(read(Path(each.path)), chosen, tell, how)
@@ -139,18 +81,6 @@ def segment(
     data = json.dumps({"model": chosen.card.name, "images": rows, "failed": failed}, indent=1)
     write_whole(into / "segments.json", data.encode())
     return Outcome(tuple(rows), tuple(failed))
-
-
-def _names(files: Sequence[str]) -> list[str]:
-    """What each file's masks are called, without an ending: in its subfolder, no two alike on any system."""
-    by_folder: dict[str, list[int]] = {}
-    for at, file in enumerate(files):
-        by_folder.setdefault(os.path.dirname(file), []).append(at)
-    made = [""] * len(files)
-    for folder, places in by_folder.items():
-        for at, name in zip(places, distinct([Path(files[at]).stem for at in places]), strict=True):
-            made[at] = os.path.join(folder, name)
-    return made
 
 
 def _written(made: Found, into: Path, name: str, how: Cleaning) -> dict[str, Any]:
@@ -191,22 +121,4 @@ def _objects(numbers: np.ndarray, likely: np.ndarray) -> list[dict[str, Any]]:
                 "score": round(float(likely[place][inside].mean()), 4),
             }
         )
-    return made
-
-
-def overlay(image: Image, objects: np.ndarray, *, opacity: float = 0.35) -> Image:
-    """(h, w, 3) uint8: the image with each class's objects tinted in its colour, their edges drawn.
-
-    objects: (h, w, classes) int32.
-    """
-    from skimage.segmentation import find_boundaries
-
-    from imagier.models.preprocess import in_colour
-
-    shown = in_colour(image, "rgb").astype(np.float32)
-    for at in range(objects.shape[2]):
-        numbers, colour = objects[:, :, at], COLOURS[at % len(COLOURS)].astype(np.float32)
-        shown[numbers > 0] = (1 - opacity) * shown[numbers > 0] + opacity * colour
-        shown[find_boundaries(numbers, mode="inner")] = colour
-    made: Image = shown.astype(np.uint8)
     return made

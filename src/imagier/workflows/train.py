@@ -9,16 +9,22 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from imagier.algorithms import noise
 from imagier.collection import write_whole
 from imagier.models.model import CARD
-from imagier.types import ModelError, SettingError, nearest
+from imagier.types import Image, ModelError, SettingError, nearest
 
 if TYPE_CHECKING:
-    from imagier.models.model import Model
+    from imagier.models.model import Model, Task
+    from imagier.training.config import Config, Restorer
+    from imagier.training.data import Sample
+    from imagier.training.pairs import Way
     from imagier.training.splits import Split
     from imagier.training.truth import Truth
+
+    C = TypeVar("C", bound=Config)
 
 PARTS_FILE, CONFIG_FILE = "split.json", "config.yaml"
 
@@ -89,40 +95,162 @@ def segmenter(
     Raises SettingError for a config, truth or split that does not fit, before training starts.
     """
     from imagier.training import config as configs
-    from imagier.training.splits import parse_ratios, read_split
 
-    settings = settings or {}
-    told = configs.read(config, configs.Segmenter, settings)
-    ratios = parse_ratios(told.split)
-    if split is not None and (groups is not None or "split" in settings):
-        raise SettingError("a split that is given says it all: leave out --groups and --set split, or --split")
+    told, ratios = _told(configs.Segmenter, config, settings, groups, split)
+    if told.noise is not None:
+        noise.parse(told.noise)
     _free(into, over)
     root, found = pictures(images)
     truth = masks.truth(found, root)
     if told.cores and not truth.instances:
         raise SettingError("cores: the masks do not tell objects apart; label images, COCO, labelme and CVAT do")
     groups_of = _groups(groups, root, found)
-    _there("torch", "torchvision", "lightning", "tensorboard", "segmentation_models_pytorch", "onnx", "onnxscript")
-    from imagier.training.segmenter import Plan, begun, train
+    _there("segmentation_models_pytorch")
+    from imagier.training.segmenter import SegmenterPlan, begun, train
 
     network, spec = begun(told, truth.classes)
     truth = covering(found, truth, unmasked)
-    samples = _read(found, truth, progress)
+
+    def check(path: Path, image: Image) -> tuple[float, ...]:
+        inside = truth.draw[path](*image.shape[:2]).inside
+        return tuple(float(share) for share in inside.mean((0, 1)))
+
+    samples = _read(found, check, progress)
     _not_empty(samples, truth)
-    if split is None:
-        parted = _parted(samples, groups_of, ratios, told.seed)
-    else:
-        parted = read_split(split)
-        if missing := [each for each in samples if each.sha256 not in parted.parts]:
-            raise SettingError(f"{split} does not know {missing[0].path}, and {len(missing) - 1} more images")
     work = work or into.with_name(f"{into.name}.training")
+    parted = _parted(samples, groups_of, ratios, told.seed, split)
     _taken_up(work, told, parted)
-    return train(Plan(told, network, spec, samples, truth, parted, into, work), progress)
+    return train(SegmenterPlan(told, network, spec, samples, parted, into, work, truth), progress)
 
 
-def _there(*packages: str) -> None:
-    """Raises SettingError unless these are installed; they are imported later, which takes seconds."""
-    for package in packages:
+def denoiser(
+    *,
+    images: Path,
+    noisy: Path | None = None,
+    into: Path,
+    config: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    groups: str | None = None,
+    split: Path | None = None,
+    work: Path | None = None,
+    over: bool = False,
+    progress: bool = True,
+) -> Model:
+    """Train a denoiser, or go on with it: on clean images, to which noise is added, or on pairs.
+
+    images: the clean ones. noisy: a folder of noisy ones that are called as those are, of the same size.
+    All else is as of `segmenter`.
+    """
+    from imagier.training import config as configs
+
+    told, ratios = _told(configs.Denoiser, config, settings, groups, split)
+    if noisy is not None and told.noise is not None:
+        raise SettingError("noise cannot be given with pairs, whose noise is their own: leave out noise, or --noisy")
+    added = noise.parse(told.noise or NOISE) if noisy is None else None
+
+    def way(colour: str, _: int, found: Sequence[Path], root: Path) -> Way:
+        from imagier.training.pairs import Way
+
+        beside = None if noisy is None else pairs(found, root, noisy)
+        return Way(colour, noise=added, noisy=beside)
+
+    return _restorer("denoise", told, ratios, way, images, into, groups, split, work, over, progress)
+
+
+def upscaler(
+    *,
+    images: Path,
+    into: Path,
+    config: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    groups: str | None = None,
+    split: Path | None = None,
+    work: Path | None = None,
+    over: bool = False,
+    progress: bool = True,
+) -> Model:
+    """Train an upscaler, or go on with it: on images and their bicubic reductions. All else is as of `segmenter`."""
+    from imagier.training import config as configs
+
+    told, ratios = _told(configs.Upscaler, config, settings, groups, split)
+
+    def way(colour: str, factor: int, _: Sequence[Path], _root: Path) -> Way:
+        from imagier.training.pairs import Way
+
+        return Way(colour, factor=factor)
+
+    return _restorer("upscale", told, ratios, way, images, into, groups, split, work, over, progress)
+
+
+ADVERSARIAL = 0.01
+"""The critic's weight that `--adversarial` stands for: the plain difference counts a hundred times as much (Isola et
+al. 2017)."""
+NOISE = "gaussian:0-50"
+"""Of a denoiser whose config names none."""
+
+
+def _told(
+    kind: type[C], config: str | None, settings: Mapping[str, Any] | None, groups: str | None, split: Path | None
+) -> tuple[C, tuple[float, float, float]]:
+    """The config, and the shares of its split. Raises SettingError."""
+    from imagier.training import config as configs
+    from imagier.training.splits import parse_ratios
+
+    settings = settings or {}
+    told = configs.read(config, kind, settings)
+    if split is not None and (groups is not None or "split" in settings):
+        raise SettingError("a split that is given says it all: leave out --groups and --set split, or --split")
+    return told, parse_ratios(told.split)
+
+
+def _restorer(
+    task: Task,
+    told: Restorer,
+    ratios: tuple[float, float, float],
+    way: Callable[[str, int, Sequence[Path], Path], Way],
+    images: Path,
+    into: Path,
+    groups: str | None,
+    split: Path | None,
+    work: Path | None,
+    over: bool,
+    progress: bool,
+) -> Model:
+    """way: of the network's colours and factor, the images and their folder."""
+    _free(into, over)
+    root, found = pictures(images)
+    groups_of = _groups(groups, root, found)
+    _there()
+    from imagier.training.restoring import RestorerPlan, begun, train
+
+    network, spec, factor = begun(told, task)
+    chosen = way(spec.colour, factor, found, root)
+
+    def check(path: Path, _: Image) -> tuple[float, ...]:
+        if chosen.noisy is not None or factor > 1:
+            chosen.whole(path)
+        return ()
+
+    samples = _read(found, check, progress)
+    work = work or into.with_name(f"{into.name}.training")
+    parted = _parted(samples, groups_of, ratios, told.seed, split)
+    _taken_up(work, told, parted)
+    return train(RestorerPlan(told, network, spec, samples, parted, into, work, chosen), task, progress)
+
+
+def pairs(found: Sequence[Path], root: Path, folder: Path) -> dict[Path, Path]:
+    """Of each clean image, the noisy one in a folder that is called as it is. Raises SettingError for what has none."""
+    from imagier.training.truth import beside, by_name
+
+    made = beside(found, root, by_name(folder))
+    if missing := [path for path in found if path not in made]:
+        raise SettingError(f"{folder} holds no image that is called as {missing[0]} is, nor as {len(missing) - 1} more")
+    return made
+
+
+def _there(*besides: str) -> None:
+    """Raises SettingError unless all is installed that trains; it is imported later, which takes seconds."""
+    for package in ("torch", "torchvision", "lightning", "tensorboard", "onnx", "onnxscript", *besides):
         if importlib.util.find_spec(package) is None:
             raise SettingError(f"training needs {package}: pip install 'imagier[train]'")
 
@@ -158,16 +286,16 @@ def covering(found: Sequence[Path], truth: Truth, unmasked: bool) -> Truth:
     return truth
 
 
-def _read(chosen: Sequence[Path], truth: Truth, progress: bool) -> list[Any]:
+def _read(chosen: Sequence[Path], check: Callable[[Path, Image], tuple[float, ...]], progress: bool) -> list[Sample]:
     from tqdm import tqdm
 
     from imagier.training.data import looked_at
 
     with tqdm(total=len(chosen), desc="reading", unit="image", disable=not progress, file=sys.stderr) as bar:
-        return looked_at(chosen, truth, bar.update)
+        return looked_at(chosen, check, bar.update)
 
 
-def _not_empty(samples: Sequence[Any], truth: Truth) -> None:
+def _not_empty(samples: Sequence[Sample], truth: Truth) -> None:
     for at, name in enumerate(truth.classes):
         if not any(each.shares[at] for each in samples):
             raise SettingError(f"the class {name!r} is empty: no mask of {len(samples)} has a pixel of it")
@@ -205,11 +333,23 @@ def _groups(told: str | None, root: Path, paths: Sequence[Path]) -> list[str] | 
     return [group or "" for group in found]
 
 
-def _parted(samples: Sequence[Any], groups: list[str] | None, ratios: tuple[float, float, float], seed: int) -> Split:
+def _parted(
+    samples: Sequence[Sample],
+    groups: list[str] | None,
+    ratios: tuple[float, float, float],
+    seed: int,
+    given: Path | None,
+) -> Split:
+    """The split that was given, or one that is made. Raises SettingError."""
     import numpy as np
 
     from imagier.training import splits
 
+    if given is not None:
+        parted = splits.read_split(given)
+        if missing := [each for each in samples if each.sha256 not in parted.parts]:
+            raise SettingError(f"{given} does not know {missing[0].path}, and {len(missing) - 1} more images")
+        return parted
     hashes = [each.sha256 for each in samples]
     phash = np.array([each.phash for each in samples], np.uint64)
     joined = splits.together(hashes, np.stack([each.small for each in samples]), phash, groups)

@@ -1,15 +1,19 @@
-"""Networks of our own writing that public weights fit: EDSR and CARN-M, which enlarge images.
+"""Networks from images to images, of our own writing: EDSR and CARN-M enlarge, DnCNN and a residual U-Net denoise.
 
-    edsr:16x64@3        EDSR, 16 blocks of 64 channels, ×3 (edsr.py says which checkpoints)
-    carn-m@3            CARN-M, ×3 (carn.py)
+    edsr:16x64@3            EDSR, 16 blocks of 64 channels, ×3 (edsr.py says which public checkpoints fit)
+    carn-m@3                CARN-M, ×3 (carn.py)
+    dncnn:17x64@grey        DnCNN, 17 convolutions of 64 channels (dncnn.py)
+    runet:32-64-96@rgb      a residual U-Net, its channels at strides 2, 4 and 8 (runet.py)
 
-`@2`, `@3` or `@4` is the factor; without it, 3. What a network takes is RGB in [0, 1], (n, 3, h, w) of any size, and
-what it gives is on the same scale, at `factor` times the size, not clipped. Torch is imported by `build` alone.
+`@2`, `@3` or `@4` is the factor of what enlarges; without it, 3. `@grey` or `@rgb` is what a denoiser takes; without
+it, grey. Images are in [0, 1], (n, channels, h, w) of any size, and what comes out is on the same scale, not clipped.
+Torch is imported by `build` alone.
 """
 
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,18 +24,29 @@ if TYPE_CHECKING:
     import torch
 
 SCALES = (2, 3, 4)
+COLOURS = ("grey", "rgb")
 MEAN = (0.4488, 0.4371, 0.4040)
 """Of DIV2K's training images, R, G, B in [0, 1]."""
-FAMILIES = {"edsr": "edsr", "carn-m": "carn"}
+FAMILIES = {"edsr": "edsr", "carn-m": "carn", "dncnn": "dncnn", "runet": "runet"}
 """What an architecture's name begins with -> the module that builds it."""
+SUCH = ("edsr:16x64@3", "carn-m@3", "dncnn:17x64@grey", "runet:32-64-96@rgb")
+DENOISERS = ("dncnn", "runet")
 WRAPPERS = ("state_dict", "params_ema", "params", "model")
 """Keys under which training programs lay a state dict; BasicSR's are `params` and `params_ema`."""
 
 
-def describe(architecture: str) -> tuple[Input, dict[str, Output], int]:
+def describe(architecture: str) -> tuple[Input, dict[str, Output], int | None]:
     """What a card says of such a network: its input, its outputs by meaning, its factor. Raises SettingError."""
-    scale = split(architecture)[2]
-    return Input(size=None, fit="none"), {"image": Output(tensors=("image",), form="image")}, scale
+    family, _, at = split(architecture)
+    outputs = {"image": Output(tensors=("image",), form="image")}
+    if family not in DENOISERS:
+        return Input(size=None, fit="none"), outputs, int(at)
+    multiple = 1
+    if family == "runet":
+        multiple = 2 ** len(numbers(architecture, "-"))
+    if at == "rgb":
+        return Input(size=None, fit="none", multiple=multiple), outputs, None
+    return Input(size=None, fit="none", multiple=multiple, colour="grey", mean=(0.0,), std=(1.0,)), outputs, None
 
 
 def build(architecture: str) -> torch.nn.Module:
@@ -49,16 +64,25 @@ def build(architecture: str) -> torch.nn.Module:
     return made
 
 
-def split(architecture: str) -> tuple[str, str, int]:
-    """ "edsr:16x64@3" -> ("edsr", "16x64", 3). Raises SettingError."""
-    name, at, factor = architecture.partition("@")
+def split(architecture: str) -> tuple[str, str, str]:
+    """ "edsr:16x64@3" -> ("edsr", "16x64", "3"). Raises SettingError."""
+    name, given, at = architecture.partition("@")
     family, _, size = name.partition(":")
-    if family not in FAMILIES or (at and factor not in map(str, SCALES)):
+    known = COLOURS if family in DENOISERS else tuple(map(str, SCALES))
+    if family not in FAMILIES or (given and at not in known):
         raise SettingError(
-            f"there is no architecture {architecture!r}: such are edsr:16x64@3, edsr:32x256@4, carn-m@3; "
-            "after the @ comes the factor: 2, 3 or 4"
+            f"there is no architecture {architecture!r}: such are {', '.join(SUCH)}; what follows the @ is the "
+            "factor, 2, 3 or 4, or of denoisers grey or rgb"
         )
-    return family, size, int(factor) if at else 3
+    return family, size, at if given else ("grey" if family in DENOISERS else "3")
+
+
+def numbers(architecture: str, between: str) -> tuple[int, ...]:
+    """The numbers of a name, 1 to 999 each: "dncnn:17x64@grey" -> (17, 64). Raises SettingError."""
+    size = split(architecture)[1]
+    if not re.fullmatch(rf"[1-9]\d{{0,2}}({between}[1-9]\d{{0,2}})+", size):
+        raise SettingError(f"there is no architecture {architecture!r}: such are {', '.join(SUCH)}")
+    return tuple(int(each) for each in size.split(between))
 
 
 def bare(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,10 +22,10 @@ WIDTH, GROUPS = 64, 4
 
 def build(architecture: str) -> CARNM:
     """The network of a name, untrained, in evaluation mode. Raises SettingError."""
-    _, size, scale = split(architecture)
+    _, size, at = split(architecture)
     if size:
         raise SettingError(f"there is no architecture {architecture!r}: write carn-m@FACTOR")
-    return CARNM(scale).eval()
+    return CARNM(int(at)).eval()
 
 
 class CARNM(nn.Module):

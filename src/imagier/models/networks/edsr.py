@@ -30,11 +30,11 @@ from imagier.types import SettingError
 
 def build(architecture: str) -> EDSR:
     """The network of a name, untrained, in evaluation mode. Raises SettingError."""
-    _, size, scale = split(architecture)
+    _, size, at = split(architecture)
     match = re.fullmatch(r"([1-9]\d{0,2})x([1-9]\d{0,3})(-plain)?", size)
     if not match:
         raise SettingError(f"there is no architecture {architecture!r}: write edsr:BLOCKSxCHANNELS@FACTOR")
-    return EDSR(int(match[1]), int(match[2]), scale, plain=bool(match[3])).eval()
+    return EDSR(int(match[1]), int(match[2]), int(at), plain=bool(match[3])).eval()
 
 
 class EDSR(nn.Module):

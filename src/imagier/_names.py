@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections.abc import Iterable, Sequence
 
@@ -61,6 +62,20 @@ def distinct(wanted: Sequence[str], taken: Iterable[str] = ()) -> list[str]:
     for at in late:
         names[at] = _numbered(names[at], used, last)
     return names
+
+
+def distinct_paths(files: Sequence[str]) -> list[str]:
+    """What is made of each file is called so, without an ending: in its subfolder, no two alike on any system."""
+    by_folder: dict[str, list[int]] = {}
+    for at, file in enumerate(files):
+        by_folder.setdefault(os.path.dirname(file), []).append(at)
+    made = [""] * len(files)
+    for folder, places in by_folder.items():
+        for at, name in zip(
+            places, distinct([os.path.splitext(os.path.basename(files[at]))[0] for at in places]), strict=True
+        ):
+            made[at] = os.path.join(folder, name)
+    return made
 
 
 def _numbered(name: str, used: set[str], last: dict[str, int]) -> str:

@@ -1,0 +1,105 @@
+"""denoise: a network takes the noise out of every image; pixels go on clean, in their own depth.
+
+`noise` is how much was taken away: the root mean square of it, in 255ths of what lies between the image's black and
+white. A clean image has some 0.5 to 2, one with Gaussian noise of deviation 25 about 24.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+
+from imagier.models.restoring import TILE, Restore
+from imagier.types import BUILTIN, Apply, Columns, Image, NameOrFile, SettingError, Stage, Step
+
+GREY, COLOUR = "denoise-grey", "denoise"
+"""The two that ship."""
+
+
+def make(
+    *,
+    model: NameOrFile = BUILTIN,
+    strength: float = 1.0,
+    flips: bool = False,
+    tile: int = TILE,
+    engine: Literal["auto", "openvino", "onnxruntime", "torch"] = "auto",
+) -> Step:
+    """`noise`: what was taken away, root mean square in 255ths; `image` goes on without it.
+
+    model: "builtin", two small networks, one for grey images and one for colour, for noise of any strength up to a
+        standard deviation of 50 of 255; a model's name, or the path of a Model folder.
+    strength: the share of what the network finds that is taken away, 0 to 1.
+    flips: the mean over the image and its mirror images: some 0.05 dB for four times the work.
+    tile: larger images go through in overlapping tiles of so many pixels a side. Memory grows with its square.
+    engine: what runs the network, which is always in float32.
+    """
+    from imagier.models import engines, restoring
+    from imagier.models.store import find
+
+    if not 0 < strength <= 1:
+        raise SettingError(f"denoise.strength cannot be {strength}: it takes a number above 0, at most 1")
+    named = {"grey": GREY, "colour": COLOUR} if model == BUILTIN else {"any": model}
+    found = {kind: find(name, "denoise") for kind, name in named.items()}
+    for each in found.values():
+        restoring.check(each, "denoise", tile)
+    choices = {kind: engines.choose(each, engine, "float32") for kind, each in found.items()}
+
+    def load() -> Apply:
+        loaded: dict[str, Restore] = {}
+
+        def restored(image: Image, black: float, white: float) -> Image:
+            flat = plain(image)
+            kind = next(iter(found)) if model != BUILTIN else "grey" if flat.ndim == 2 else "colour"
+            if kind not in loaded:
+                loaded[kind] = restoring.load(found[kind], engine=choices[kind].engine, tile=tile, flips=flips)
+            made = loaded[kind](flat, black, white)
+            return made if made.ndim == image.ndim else np.repeat(made[:, :, None], 3, axis=2)
+
+        def apply(columns: Columns) -> Columns:
+            images, taken = [], []
+            for image, black, white in zip(*(columns[name] for name in ("image", "black", "white")), strict=True):
+                made = blended(image, restored(image, black, white), strength)
+                images.append(made)
+                taken.append(difference(image, made) * 255 / (white - black))
+            return {"image": images, "noise": np.array(taken, np.float32)}
+
+        return apply
+
+    return Step(
+        reads=("image", "black", "white"),
+        writes=pa.schema([pa.field("noise", pa.float32())]),
+        load=load,
+        passes=("image",),
+        weights=tuple(dict.fromkeys(key for each in found.values() for key in each.keys)),
+        precision="float32",
+        pixels=None,  # noise is smaller when an image is, and another
+    )
+
+
+def plain(image: Image) -> Image:
+    """(h, w) of an image whose three channels are the same, as many a grey file has them; others as they are."""
+    if image.ndim == 3 and (image[..., 0] == image[..., 1]).all() and (image[..., 0] == image[..., 2]).all():
+        return image[..., 0]
+    return image
+
+
+def blended(image: Image, clean: Image, strength: float) -> Image:
+    """Between an image and its clean one, in the same dtype."""
+    if strength == 1:
+        return clean
+    made = image.astype(np.float32) * np.float32(1 - strength) + clean.astype(np.float32) * np.float32(strength)
+    return made if image.dtype == np.float32 else np.rint(made).astype(image.dtype)
+
+
+def difference(one: Image, other: Image) -> float:
+    """Root mean square, in the image's own unit."""
+    total = 0.0
+    for row, beside in zip(one, other, strict=True):  # whole images of differences are not to be held at once
+        total += float(np.square(row.astype(np.float32) - beside.astype(np.float32)).sum())
+    return float(np.sqrt(total / one.size))
+
+
+DENOISE = Stage(name="denoise", version=1, over="rows", make=make)
+"""Noise taken out, before all else."""
