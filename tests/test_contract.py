@@ -16,11 +16,13 @@ import numpy as np
 import pytest
 import tiny_clip
 from detectors import detector
+from restorers import denoiser, segmenter
 from test_upscale import repeating
 
+from imagier.images import encode
 from imagier.pipeline import Bound, Pipeline, check_settings, key_of_step
 from imagier.stages import BUILT_IN
-from imagier.types import Columns, Fitted, SettingError, Stage
+from imagier.types import Columns, Fitted, Regions, SettingError, Stage
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,36 @@ CASES = {
         shows="model",
         needs={"model": "UPSCALER"},
     ),
+    "denoise": Case(
+        {
+            "model": ("OTHER DENOISER", {}),
+            "strength": (0.5, {}),
+            "flips": (True, {}),
+            "tile": (128, {}),
+            "engine": ("onnxruntime", {}),
+        },
+        shows="strength",
+        needs={"model": "DENOISER"},
+    ),
+    "segment": Case(
+        {
+            "model": ("OTHER SEGMENTER", {}),
+            "threshold": (0.6, {}),
+            "fill": (0.5, {}),
+            "least": (40, {}),
+            "split": (True, {}),
+            "flips": (True, {}),
+            "tile": (256, {}),
+            "engine": ("onnxruntime", {}),
+            "precision": ("float32", {"engine": "onnxruntime"}),
+        },
+        shows="threshold",
+        needs={"model": "SEGMENTER"},
+    ),
+    "measure": Case({"pixel_size": (0.5, {}), "attributes": (["spots"], {})}, shows="pixel_size"),
     "crop": Case(
         {
+            "source": ("mask", {"detector": "builtin"}),
             "detector": ("SUPPRESSED", {}),
             "keep": ("each", {}),
             "margin": (0.5, {}),
@@ -150,6 +180,10 @@ def nets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "DETECTOR": str(detector(folder / "detector").folder),
         "SUPPRESSED": str(detector(folder / "suppressed", form="yolov8").folder),
         "UPSCALER": str(repeating(folder / "upscaler").folder),
+        "DENOISER": str(denoiser(folder / "denoiser", 0.5).folder),
+        "OTHER DENOISER": str(denoiser(folder / "other_denoiser", 0.7).folder),
+        "SEGMENTER": str(segmenter(folder / "segmenter").folder),
+        "OTHER SEGMENTER": str(segmenter(folder / "other_segmenter", gain=20.0).folder),
     }
 
 
@@ -199,9 +233,27 @@ def drawn_rows(n: int = 6) -> Columns:
         "white": [255.0 if image.dtype == np.uint8 else float(image.max()) for image in images],
         "image": images,
         "box": [None] * n,
+        "regions": [regions(image) for image in images],
+        "mask": [ellipse(*image.shape[:2]) for image in images],
+        "spots": [ellipse(*image.shape[:2]) for image in images],
         "embedding": rng.uniform(0, 1, (n, 3)).astype(np.float32),
         "other": rng.uniform(0, 1, (n, 3)).astype(np.float32),
     }
+
+
+def ellipse(height: int, width: int) -> bytes:
+    """A mask, as a PNG."""
+    y, x = np.mgrid[:height, :width]
+    inside = ((y - height / 2) / (height / 3)) ** 2 + ((x - width / 2) / (width / 4)) ** 2 < 1
+    return encode(np.where(inside, np.uint8(255), np.uint8(0)), "png")
+
+
+def regions(image: np.ndarray) -> Regions:
+    """Two objects in an image."""
+    height, width = image.shape[:2]
+    boxes = np.array([[2, 3, 10, 9], [width - 8, height - 9, width - 1, height - 2]], np.float32)
+    masks = tuple(np.ones((round(y1 - y0), round(x1 - x0)), bool) for x0, y0, x1, y1 in boxes)
+    return Regions(boxes, masks, np.float32([0.9, 0.6]), ("red", "red"))
 
 
 def drawn_table(n: int = 45) -> Columns:
@@ -244,11 +296,16 @@ def at_work(bound: Bound, columns: Columns) -> Columns:
 def same(one: Columns, other: Columns) -> bool:
     if one.keys() != other.keys():
         return False
-    return all(
-        len(one[name]) == len(other[name])
-        and all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(one[name], other[name], strict=True))
-        for name in one
-    )
+    return all(len(one[name]) == len(other[name]) and all(map(alike, one[name], other[name])) for name in one)
+
+
+def alike(one: Any, other: Any) -> bool:
+    if isinstance(one, Regions):
+        return one.labels == other.labels and all(
+            np.array_equal(a, b)
+            for a, b in zip((one.boxes, one.scores, *one.masks), (other.boxes, other.scores, *other.masks), strict=True)
+        )
+    return np.array_equal(np.asarray(one), np.asarray(other))
 
 
 @STAGES
@@ -345,5 +402,6 @@ def test_a_table_stage_places_its_own_items_where_it_put_them(stage, nets):
 
 def test_the_default_pipeline_needs_no_model_and_has_every_stage_that_needs_none():
     bound = Pipeline.of(None).bind()
-    assert {each.stage.name for each in bound} == {stage.name for stage in BUILT_IN if not CASES[stage.name].needs}
+    alone = {stage.name for stage in BUILT_IN if not CASES[stage.name].needs} - {"measure"}  # which needs masks
+    assert {each.stage.name for each in bound} == alone
     assert len({each.key for each in bound}) == len(bound)

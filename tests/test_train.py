@@ -238,7 +238,7 @@ def test_images_of_one_name_keep_masks_of_their_own():
     assert len({name.casefold() for name in names}) == 5
 
 
-@pytest.mark.parametrize("loss", ["dice-bce", "dice-focal"])
+@pytest.mark.parametrize("loss", ["dice-bce", "dice-focal", "dice-l1"])
 def test_the_loss_falls_as_classes_come_out_right(loss):
     torch = pytest.importorskip("torch", reason="it is not installed")
     segmenter = pytest.importorskip("imagier.training.segmenter")
@@ -247,7 +247,7 @@ def test_the_loss_falls_as_classes_come_out_right(loss):
         classes = ("a", "b")
         network, spec = segmenter.begun(told, classes)
         truth = Truth(classes, {}, True)
-        learning = segmenter.Learning(segmenter.Plan(told, network, spec, (), truth, None, Path(), Path()), 1)
+        learning = segmenter.Learning(segmenter.SegmenterPlan(told, network, spec, (), None, Path(), Path(), truth), 1)
         wanted = torch.zeros((2, 3, 8, 8), dtype=torch.uint8)
         wanted[:, 0, :4], wanted[:, 1, 4:, :4], wanted[:, 2, 1:3] = 1, 1, 1
         right = wanted.float()
@@ -286,9 +286,11 @@ def test_a_folder_that_is_there_is_not_overwritten(discs, tmp_path):
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "all of it"
 
 
-@pytest.mark.parametrize("name", config.names())
-def test_configs_that_come_with_imagier_are_read(name):
-    assert config.read(name, config.Segmenter, {"epochs": 2}).epochs == 2
+@pytest.mark.parametrize("kind", [config.Segmenter, config.Denoiser, config.Upscaler])
+def test_configs_that_come_with_imagier_are_read(kind):
+    assert config.names(kind)
+    for name in config.names(kind):
+        assert config.read(name, kind, {"epochs": 2}).epochs == 2
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def parse(text: str) -> Noise:
         raise SettingError(f"noise {text!r}: {nearest('noise', kind, KINDS)}")
     wanted = KINDS[kind][1]
     shape = f"{kind}:" + ",".join(each.name.upper() for each in wanted)
-    given = levels.split(",")
+    given = levels.split(",") if levels else []
     if len(given) != len(wanted):
         raise SettingError(f"noise {text!r}: it takes {shape}, each a number or a range such as 5-20")
     ranges = []

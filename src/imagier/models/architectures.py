@@ -6,7 +6,7 @@
     smp:unet/resnet34, smp:fpn/tu-convnext_tiny                segmentation_models_pytorch's segmenters: decoder/encoder
     edsr:16x64@3, carn-m@3                                     upscalers (networks/)
     dncnn:17x64@grey, runet:32-64-96@rgb                       denoisers (networks/)
-    imagier:encoder, imagier:unet                              the encoder that ships, and a U-Net upon it (networks/)
+    imagier:encoder, imagier:unet, imagier:unet-small          the encoder that ships, and U-Nets upon it (networks/)
 
 None is ever downloaded: weights come from a file. The packages are those of the extra `train`.
 """
@@ -125,7 +125,11 @@ def _family(architecture: str) -> tuple[Family, str]:
     kind = architecture if kind == "imagier" else kind.partition("@")[0]
     if kind not in FAMILIES:
         known = ", ".join(
-            ["timm:NAME, open_clip:NAME, smp:DECODER/ENCODER", *networks.SUCH, "imagier:encoder, imagier:unet"]
+            [
+                "timm:NAME, open_clip:NAME, smp:DECODER/ENCODER",
+                *networks.SUCH,
+                "imagier:encoder, imagier:unet, imagier:unet-small",
+            ]
         )
         raise SettingError(f"{nearest('architecture', kind, FAMILIES)} Known are {known}.")
     return FAMILIES[kind], name
@@ -385,13 +389,14 @@ def _encoder_fitted(architecture: str, name: str, state: Mapping[str, Any], size
     return network
 
 
-def _unet(_architecture: str, _name: str, classes: int | None, _size: tuple[int, int] | None) -> Any:
-    return importlib.import_module("imagier.models.networks.unet").UNet(classes or 1)
+def _unet(architecture: str, _name: str, classes: int | None, _size: tuple[int, int] | None) -> Any:
+    module = importlib.import_module("imagier.models.networks.unet")
+    return module.UNet(classes or 1, module.DEPTHS[architecture])
 
 
 def unet_input(architecture: str, size: tuple[int, int] | None, told: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of a card's Input, for imagier's U-Net: any size, unless one is given."""
-    multiple = importlib.import_module("imagier.models.networks.unet").MULTIPLE
+    multiple = 2 ** importlib.import_module("imagier.models.networks.unet").DEPTHS[architecture]
     return _either_size(architecture, multiple, size, told, dict(HALF))
 
 
@@ -447,5 +452,6 @@ FAMILIES: dict[str, Family] = {
     "runet": Family(_own, _own_fitted, CLEANER),
     "imagier:encoder": Family(_encoder, _encoder_fitted, {"embed": {"network": MAPS}}),
     "imagier:unet": Family(_unet, _unet_fitted, {"segment": {"network": LOGITS}}),
+    "imagier:unet-small": Family(_unet, _unet_fitted, {"segment": {"network": LOGITS}}),
 }
 """What stands before the colon -> how it is built."""

@@ -271,7 +271,7 @@ def _described(
         text = Text(length=architectures.clip_config(architecture, name)["text_cfg"].get("context_length", 77), pad=0)
     elif architecture == "imagier:encoder":
         known = architectures.encoder_input(size)
-    elif architecture == "imagier:unet":
+    elif architecture in ("imagier:unet", "imagier:unet-small"):
         known = architectures.unet_input(architecture, size, how)
     else:
         own, _, scale = networks.describe(architecture)

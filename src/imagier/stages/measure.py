@@ -58,7 +58,8 @@ def make(*, pixel_size: float | None = None, attributes: list[str] | None = None
                 }
                 for name, (title, factor) in columns.items():
                     out[title].append(told[name] * factor)
-                x0, y0 = (round(edge) for edge in given["box"][at][:2])
+                box = given["box"][at]
+                x0, y0 = (0, 0) if box is None else (round(edge) for edge in box[:2])
                 for name in attributes:
                     there = images.decode(given[name][at]).image > 0
                     part = there[y0 : y0 + mask.shape[0], x0 : x0 + mask.shape[1]]

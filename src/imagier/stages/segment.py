@@ -17,14 +17,22 @@ from imagier import images
 from imagier.models.segmenting import Cleaning, Found
 from imagier.stages._pixels import eight_bit
 from imagier.stages._place import Frame, frame, in_original
-from imagier.types import Apply, Columns, ImageError, NameOrFile, Regions, Stage, Step
+from imagier.types import Apply, Columns, ImageError, NameOrFile, Regions, SettingError, Stage, Step
 
 MOST = np.iinfo(np.uint16).max
 
 
+UNNAMED = (
+    "segment.model must be given, a segmenter's name or Model folder: 'nuclei' ships. Another is trained by: imagier "
+    "train segmenter --config lesions --images DIR --masks DIR --into MODEL (docs/training.md); then --set "
+    "segment.model=MODEL, or the step's own name for segment"
+)
+"""What is said of a step without a model, in one message."""
+
+
 def make(
     *,
-    model: NameOrFile,
+    model: NameOrFile = "",
     threshold: float = 0.5,
     fill: float = 0.01,
     least: int = 0,
@@ -36,7 +44,7 @@ def make(
 ) -> Step:
     """`masks`, `objects`, `coverage`: what is where, how often, and the share of the image; a set for each class.
 
-    model: a segmenter's name, such as "nuclei", which ships; or the path of a Model folder.
+    model: a segmenter's name, such as "nuclei", which ships; or the path of a Model folder. It must be given.
     threshold: inside is what is likelier than this.
     fill: holes up to this share of the image are closed.
     least: pixels of the smallest object that is kept.
@@ -49,6 +57,8 @@ def make(
     from imagier.models import engines, segmenting
     from imagier.models.store import find
 
+    if not model:
+        raise SettingError(UNNAMED)
     how = Cleaning(threshold, fill, least, split)
     found = find(model, "segment")
     side = segmenting.checked_tile(found, tile)

@@ -52,7 +52,8 @@ class Segmenter(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A network that tells which pixels are what."""
 
     network: str = "imagier:unet"
-    """imagier:unet: the built-in encoder, with its weights, and a small decoder. smp:DECODER/ENCODER: any of
+    """imagier:unet: the built-in encoder, with its weights, and a small decoder; imagier:unet-small: a third of it, for
+    objects that are small themselves. smp:DECODER/ENCODER: any of
     segmentation_models_pytorch's, with weights that are drawn, or those of `weights`."""
     weights: str | None = None
     """A file of weights to begin with (.safetensors, .pth)."""
@@ -117,9 +118,14 @@ class Upscaler(Restorer, frozen=True, kw_only=True, forbid_unknown_fields=True):
 C = TypeVar("C", bound=Config)
 
 
-def names() -> list[str]:
-    """Configs that come with imagier."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+def folder(kind: type[Config]) -> Path:
+    """Where the configs of a kind are that come with imagier."""
+    return FOLDER / kind.__name__.lower()
+
+
+def names(kind: type[Config]) -> list[str]:
+    """Configs of a kind that come with imagier."""
+    return sorted(path.stem for path in folder(kind).glob("*.yaml"))
 
 
 def read(name_or_file: str | None, kind: type[C], settings: Mapping[str, Any]) -> C:
@@ -127,9 +133,10 @@ def read(name_or_file: str | None, kind: type[C], settings: Mapping[str, Any]) -
     told: dict[str, Any] = {}
     where = "the defaults"
     if name_or_file is not None:
-        path = FOLDER / f"{name_or_file}.yaml" if name_or_file in names() else Path(name_or_file)
+        there = names(kind)
+        path = folder(kind) / f"{name_or_file}.yaml" if name_or_file in there else Path(name_or_file)
         where = str(name_or_file)
-        told = _yaml(path, name_or_file)
+        told = _yaml(path, name_or_file, there)
     known = {field.name for field in msgspec.structs.fields(kind)}
     for source, keys in ((where, told), ("--set", settings)):
         for key in keys:
@@ -168,12 +175,13 @@ _Loader.add_implicit_resolver(NUMBERS[0], re.compile(r"[-+]?[0-9]+$"), DIGITS)
 _Loader.add_implicit_resolver(NUMBERS[1], re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$"), DIGITS)
 
 
-def _yaml(path: Path, name: str) -> dict[str, Any]:
+def _yaml(path: Path, name: str, there: list[str]) -> dict[str, Any]:
     try:
         told = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise SettingError(
-            f"{name} is no config file ({error.strerror}), and none that comes with imagier: {', '.join(names())}"
+            f"{name} is no config file ({error.strerror}), and none of these, which come with imagier: "
+            + ", ".join(there)
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingError(f"{path} is no YAML: {str(error).splitlines()[0]}") from error

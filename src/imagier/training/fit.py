@@ -66,6 +66,9 @@ class Learner(pl.LightningModule, ABC):
     better. critic_sees: channels of what is shown and of what is made, where the config asks for a critic.
     """
 
+    betas = (0.9, 0.999)
+    """AdamW's."""
+
     def __init__(self, network: torch.nn.Module, config: Config, steps: int, critic_sees: int) -> None:
         super().__init__()
         self.network, self.config, self.steps = network.to(memory_format=torch.channels_last), config, steps
@@ -107,7 +110,7 @@ class Learner(pl.LightningModule, ABC):
 
     def configure_optimizers(self) -> Any:
         config, rise = self.config, max(1, round(RISE * self.steps))
-        optimiser = torch.optim.AdamW(self.parameters(), lr=config.rate, weight_decay=config.decay)
+        optimiser = torch.optim.AdamW(self.parameters(), lr=config.rate, betas=self.betas, weight_decay=config.decay)
 
         def share(step: int) -> float:
             done = min(1.0, step / self.steps)

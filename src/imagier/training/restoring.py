@@ -98,6 +98,8 @@ class RestorerPlan(Plan):
 class Learning(Learner):
     """Networks from images to images."""
 
+    betas = (0.9, 0.99)
+
     def __init__(self, plan: RestorerPlan, steps: int) -> None:
         super().__init__(plan.network, plan.config, steps, 2 * len(plan.spec.mean))
         self.factor = plan.way.factor

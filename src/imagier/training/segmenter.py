@@ -147,7 +147,9 @@ def begun(config: Segmenter, classes: tuple[str, ...]) -> tuple[torch.nn.Module,
     elif config.network.startswith("smp:"):
         known = architectures.smp_input(config.network, network, config.size, told)
     else:
-        raise SettingError(f"network cannot be {config.network}: it takes imagier:unet or smp:DECODER/ENCODER")
+        raise SettingError(
+            f"network cannot be {config.network}: it takes imagier:unet, imagier:unet-small or smp:DECODER/ENCODER"
+        )
     spec = Input(**(known | told))
     if spec.size is None and (part := config.part or PART) % spec.multiple:
         raise SettingError(f"part cannot be {part}: {config.network} takes multiples of {spec.multiple} pixels")

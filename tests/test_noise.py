@@ -1,0 +1,97 @@
+"""Noise: each kind is what it says, a text is read as a person means it, and what cannot be is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imagier.algorithms.noise import KINDS, parse
+from imagier.types import SettingError
+
+GROUND = np.full((128, 128, 3), 100, np.float32)
+
+
+def added(text: str, image: np.ndarray = GROUND, seed: int = 0) -> np.ndarray:
+    return parse(text).add(image, np.random.default_rng(seed))
+
+
+def test_gaussian_noise_has_its_deviation_and_is_not_clipped():
+    made = added("gaussian:25")
+    assert made.dtype == np.float32
+    assert np.std(made - GROUND) == pytest.approx(25, rel=0.02)
+    assert abs(np.mean(made - GROUND)) < 0.5
+    dark = added("gaussian:25", np.zeros_like(GROUND))
+    assert dark.min() < -50
+    assert not np.array_equal(made[..., 0], made[..., 1])
+
+
+def test_a_range_is_drawn_from_evenly_an_image():
+    sigmas = [np.std(added("gaussian:10-40", seed=seed) - GROUND) for seed in range(60)]
+    assert 9 < min(sigmas) < 16
+    assert 34 < max(sigmas) < 41
+    assert np.mean(sigmas) == pytest.approx(25, abs=4)
+
+
+def test_shot_noise_grows_with_the_light():
+    """The variance of a count is its mean: 255 / photons * value, in steps of 255."""
+    for level in (20.0, 100.0, 240.0):
+        made = added("poisson-gaussian:50,0", np.full_like(GROUND, level))
+        assert np.var(made) == pytest.approx(level * 255 / 50, rel=0.05)
+        assert np.mean(made) == pytest.approx(level, rel=0.02)
+    both = added("poisson-gaussian:50,10", np.full_like(GROUND, 100.0))
+    assert np.var(both) == pytest.approx(100 * 255 / 50 + 100, rel=0.05)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_jpeg_is_worse_the_lower_its_quality(channels):
+    slopes = np.add.outer(np.linspace(0, 150, 40), 50 * (1 + np.sin(np.linspace(0, 9, 56))))
+    image = np.repeat(slopes[:, :, None], channels, 2).astype(np.float32)
+    errors = [np.abs(added(f"jpeg:{quality}", image) - image).mean() for quality in (95, 60, 10)]
+    assert errors == sorted(errors)
+    assert errors[0] < errors[2] / 2
+    assert added("jpeg:50", image).shape == image.shape
+    if channels == 3:  # colours keep their places
+        red = np.zeros((32, 32, 3), np.float32)
+        red[..., 0] = 200
+        assert added("jpeg:95", red)[..., 0].mean() > 150
+
+
+def test_salt_and_pepper_falls_on_its_share_of_the_pixels():
+    made = added("salt-pepper:0.1")
+    assert (made != GROUND).any(2).mean() == pytest.approx(0.1, abs=0.01)
+    assert set(np.unique(made)) == {0.0, 100.0, 255.0}
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("gausian:25", "Did you mean gaussian"),
+        ("gaussian", "it takes gaussian:DEVIATION"),
+        ("gaussian:25,3", "it takes gaussian:DEVIATION"),
+        ("gaussian:many", "deviation cannot be 'many'"),
+        ("gaussian:50-10", "the less one first"),
+        ("gaussian:300", "0 to 255"),
+        ("jpeg:0", "quality takes 1 to 100"),
+        ("gaussian:nan", "deviation takes"),
+        ("poisson-gaussian:30", "PHOTONS,DEVIATION"),
+    ],
+)
+def test_what_cannot_be_is_refused(text, why):
+    with pytest.raises(SettingError, match=why):
+        parse(text)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(sorted(KINDS)), st.data())
+def test_any_level_in_range_keeps_shape_and_type(kind, data):
+    levels = []
+    for each in KINDS[kind][1]:
+        low, high = sorted(data.draw(st.tuples(*[st.floats(each.least, min(each.most, 1e4))] * 2)))
+        levels.append(f"{low:f}-{high:f}")
+    image = np.random.default_rng(1).uniform(0, 255, (17, 23, 1)).astype(np.float32)
+    made = added(f"{kind}:{','.join(levels)}", image.copy())
+    assert made.shape == image.shape
+    assert made.dtype == np.float32
+    assert np.isfinite(made).all()
