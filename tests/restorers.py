@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from imagier.models.model import Card, Input, Model, Output, to_write, write_model
 
 
-def denoiser(folder: Path, share: float = 0.5, *, channels: int = 3) -> Model:
+def denoiser(folder: Path, share: float = 0.5, *, channels: int = 3, sigma: float | None = None) -> Model:
     """Between a pixel and the mean of the 3 x 3 about it (black outside), a `share` of the way."""
     kernel = np.zeros((channels, 1, 3, 3), np.float32)
     kernel[:] = share / 9
@@ -24,7 +24,8 @@ def denoiser(folder: Path, share: float = 0.5, *, channels: int = 3) -> Model:
         [numpy_helper.from_array(kernel, "w")],
     )
     grey = {"colour": "grey", "mean": (0.0,), "std": (1.0,)} if channels == 1 else {}
-    return _written(folder, graph, "denoise", Input(fit="none", **grey), "image", Output(tensors=("y",), form="image"))
+    output = Output(tensors=("y",), form="image")
+    return _written(folder, graph, "denoise", Input(fit="none", **grey), "image", output, sigma=sigma)
 
 
 def segmenter(folder: Path, *, gain: float = 10.0, labels: tuple[str, ...] = (), classes: int = 1) -> Model:
@@ -45,7 +46,7 @@ def segmenter(folder: Path, *, gain: float = 10.0, labels: tuple[str, ...] = (),
     return _written(folder, graph, "segment", Input(fit="none"), "logits", output, labels)
 
 
-def _written(folder: Path, graph, task: str, spec: Input, meaning: str, output: Output, labels=()) -> Model:
+def _written(folder: Path, graph, task: str, spec: Input, meaning: str, output: Output, labels=(), sigma=None) -> Model:
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     card = Card(
         name=folder.name,
@@ -54,6 +55,7 @@ def _written(folder: Path, graph, task: str, spec: Input, meaning: str, output: 
         input=spec,
         outputs={meaning: output},
         labels=labels,
+        sigma=sigma,
         files=to_write(network="network.onnx"),
     )
     return write_model(folder, card, {"network": made.SerializeToString()})

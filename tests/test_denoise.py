@@ -7,6 +7,7 @@ import pytest
 from restorers import denoiser
 
 from imagier.images import levels
+from imagier.models.restoring import restorer
 from imagier.models.store import built_in, find
 from imagier.stages.denoise import DENOISE, difference, plain
 from imagier.types import Columns, SettingError
@@ -80,9 +81,38 @@ def test_grey_in_three_channels_is_grey():
     assert plain(other) is other
 
 
+def test_a_network_that_is_told_sees_noise_of_one_strength_alone(tmp_path):
+    """What smooths is the same at any gain: told or not, the result is; and what it saw says the noise was brought."""
+    plain, told = (denoiser(tmp_path / name, 1.0, sigma=sigma) for name, sigma in (("a", None), ("b", 25.0)))
+    given = noisy(smooth(60, 80, "uint16", True), 0.02)
+    one, other, third = (
+        DENOISE.make(model=str(model.folder), **how).load()(columns(given))["image"][0]
+        for model, how in ((plain, {}), (told, {}), (told, {"sigma": 3.0}))
+    )
+    inner = (slice(2, -2), slice(2, -2))  # outside, the network sees black, whatever the gain
+    assert np.abs(one.astype(int) - other)[inner].max() <= 1
+    assert np.abs(one.astype(int) - third)[inner].max() <= 1
+    seen: list[np.ndarray] = []
+
+    def run(pixels: np.ndarray) -> dict[str, np.ndarray]:
+        seen.append(pixels)
+        return {"y": np.moveaxis(pixels, 3, 1) / 255}
+
+    flat = np.full((100, 140, 3), 90, np.uint8) + np.random.default_rng(0).integers(-6, 7, (100, 140, 3)).astype(
+        np.uint8
+    )
+    made = restorer(told, run, 256)(flat, 0.0, 255.0)
+    np.testing.assert_array_equal(made, flat)
+    assert np.std(seen[0][:100, :140]) == pytest.approx(25, rel=0.05)
+    restorer(told, run, 256)(flat, 0.0, 255.0, 50.0)
+    assert np.std(seen[1][:100, :140]) == pytest.approx(np.std(flat) / 2, rel=0.01)
+
+
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
+        ({"sigma": 5.0}, "is not told how much noise"),
+        ({"sigma": -1.0}, "above 0"),
         ({"strength": 0.0}, "strength cannot be 0"),
         ({"strength": 1.5}, "strength cannot be 1.5"),
         ({"tile": 20}, "tile cannot be 20"),

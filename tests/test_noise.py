@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagier.algorithms.noise import KINDS, parse
+from imagier.algorithms.noise import KINDS, deviation, parse
 from imagier.types import SettingError
 
 GROUND = np.full((128, 128, 3), 100, np.float32)
@@ -95,3 +95,35 @@ def test_any_level_in_range_keeps_shape_and_type(kind, data):
     assert made.shape == image.shape
     assert made.dtype == np.float32
     assert np.isfinite(made).all()
+
+
+@pytest.mark.parametrize("sigma", [1, 5, 25, 80])
+@pytest.mark.parametrize("size", [(300, 400), (40, 1500), (20, 18)])
+def test_the_deviation_of_noise_is_found_under_a_slope_and_edges(sigma, size):
+    y, x = np.mgrid[: size[0], : size[1]]
+    image = (0.3 * x + 0.2 * y + 60 * ((x // 50 + y // 50) % 2)).astype(np.float32)[:, :, None]
+    made = deviation(added(f"gaussian:{sigma}", image))
+    assert made == pytest.approx(sigma, rel=0.2 if min(size) < 32 else 0.08)
+
+
+def test_the_deviation_of_a_large_image_is_looked_for_in_parts():
+    noise = np.random.default_rng(0).normal(100, 12, (5000, 300, 1)).astype(np.float32)
+    assert deviation(noise) == pytest.approx(12, rel=0.05)
+    assert deviation(np.zeros((1, 1, 1))) == 0
+    assert deviation(np.zeros((40, 2, 1))) == 0
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(0.01, 100), st.floats(-200, 200))
+def test_the_deviation_is_on_the_images_own_scale(gain, shift):
+    image = np.random.default_rng(3).normal(0, 10, (64, 64, 1)).astype(np.float64)
+    assert deviation(image * gain + shift) == pytest.approx(deviation(image) * gain, rel=1e-2)
+
+
+def test_levels_are_drawn_once():
+    rng = np.random.default_rng(0)
+    drawn = parse("gaussian:5-40").draw(rng)
+    ((low, high),) = drawn.ranges
+    assert low == high
+    assert 5 <= low <= 40
+    assert np.std(drawn.add(GROUND, rng) - GROUND) == pytest.approx(low, rel=0.03)

@@ -13,10 +13,11 @@ import drawn
 import nets
 import numpy as np
 import pytest
+import restorers
 from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
-from imagier import presets
+from imagier import images, presets
 from imagier.cli import main
 from imagier.collection import Collection
 from imagier.models import zoo
@@ -29,6 +30,8 @@ from imagier.workflows.summary import last_run
 
 NAMES = presets.names()
 EVERY = pytest.mark.parametrize("name", NAMES)
+PULLED = pytest.mark.parametrize("name", ["hybrid", "parts", "photos"])
+"""Those whose models are pulled; those of the others ship, or are the user's own."""
 ENCODER = ("timm/any", "embed")
 MODEL_SETTINGS = {("embed", "encoder"): "embed", ("upscale", "model"): "upscale", ("crop", "detector"): "detect"}
 HERE = (None, "lanczos", "classical", "builtin")
@@ -50,8 +53,8 @@ def models_of(pipeline: Pipeline) -> dict[str, str]:
 # ---------------------------------------------------------------- what is written in them
 
 
-def test_there_are_three():
-    assert NAMES == ["hybrid", "parts", "photos"]
+def test_there_are_five():
+    assert NAMES == ["cells", "hybrid", "lesions", "parts", "photos"]
 
 
 @EVERY
@@ -60,7 +63,7 @@ def test_every_stage_and_setting_exists(name):
         check_settings(find_stage(step.stage), step.settings, step.name)
 
 
-@EVERY
+@PULLED
 def test_every_model_is_in_the_zoo_for_its_task(name):
     models = models_of(presets.load(name))
     assert models
@@ -105,7 +108,7 @@ def test_a_name_that_is_none_is_refused_with_the_nearest():
         presets.text("../pyproject")
 
 
-@EVERY
+@PULLED
 def test_all_models_that_are_missing_are_named_in_one_message(name, tmp_path, monkeypatch):
     monkeypatch.setenv("IMAGIER_MODELS", str(tmp_path))
     pipeline = presets.load(name)
@@ -278,6 +281,53 @@ def test_photos_binds_with_the_one_model_that_it_needs(models):
     (models / "vgg16").rename(models / "gone")
     names = [bound.name for bound in presets.load("photos").bind()]
     assert names == ["embed", "pca", "reduce", "cluster", "duplicates"]
+
+
+def test_cells_are_found_cut_out_measured_and_grouped(tmp_path, monkeypatch):
+    """Drawn micrographs, the models that ship: counts near the truth, and a folder of cells a group."""
+    monkeypatch.setenv("IMAGIER_MODELS", str(tmp_path / "none"))
+    imagier("samples", tmp_path / "demo", "--per-kind", 6)
+    out, cells = tmp_path / "out", tmp_path / "demo" / "images" / "cells"
+    imagier("run", cells, "--into", out, "--preset", "cells", "--set", "cluster.k=3", "--quiet", "--no-report")
+    made = Collection.open(out)
+    rows = made.read().to_pylist()
+    wholes = [row for row in rows if row["parent"] is None]
+    regions = [row for row in rows if row["parent"] is not None]
+    assert len(wholes) == 6
+    assert len(regions) == sum(row["objects"] for row in wholes)
+    for row in wholes:
+        labels = images.decode((tmp_path / "demo" / "truth" / "cells" / f"{Path(row['name']).stem}.png").read_bytes())
+        assert row["objects"] == pytest.approx(len(np.unique(labels.image)) - 1, rel=0.35, abs=2)
+        assert row["coverage"] == pytest.approx((labels.image > 0).mean(), rel=0.35)
+        assert row["noise"] > 0
+    assert all(row["area_px2"] > 0 and row["group"] is not None for row in regions)
+    imagier("organise", out, "--by", "group", "--into", tmp_path / "sorted", "--apply")
+    folders = [path for path in (tmp_path / "sorted").iterdir() if path.is_dir()]
+    assert sum(len(list(folder.iterdir())) for folder in folders) == len(regions)
+
+
+def test_lesions_are_measured_by_models_of_ones_own(tmp_path):
+    """A lesion that a tiny model finds, and the share of it that a structure covers."""
+    for at in range(4):
+        image = np.full((90, 120, 3), 60, np.uint8)
+        image[20:70, 30:90] = (200, 190, 210)
+        image[45:70, 30:90, 0] = 60  # what is red is the upper half of the lesion
+        drawn.save(tmp_path / "images" / f"{at}.png", image + np.uint8(at))
+    words = ("run", tmp_path / "images", "--into", tmp_path / "out", "--preset", "lesions", "--quiet", "--no-report")
+    told = CliRunner().invoke(main, [*map(str, words)])
+    assert told.exit_code == 1
+    assert "imagier train segmenter --config lesions" in told.stderr
+    restorers.segmenter(tmp_path / "lesion")
+    restorers.segmenter(tmp_path / "marks", labels=("net", "dots"), classes=2, gain=10.0)
+    models = [f"segment.model={tmp_path / 'lesion'}", f"attributes.model={tmp_path / 'marks'}"]
+    imagier(*words, *(word for each in models for word in ("--set", each)))
+    rows = Collection.open(tmp_path / "out").read(where="parent is not null").to_pylist()
+    assert len(rows) == 4
+    for row in rows:
+        assert row["area_px2"] == 50 * 60
+        assert row["coverage_attributes_masks_net"] == pytest.approx(1)  # all of it is bright
+        assert row["coverage_attributes_masks_dots"] == pytest.approx(0.5)
+        assert row["solidity"] == pytest.approx(1)
 
 
 # ---------------------------------------------------------------- the commands

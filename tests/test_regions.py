@@ -130,6 +130,17 @@ def test_attributes_are_told_as_shares_of_the_region():
     assert made["coverage_net"][0] == pytest.approx(mask[:120].sum() / mask.sum())
 
 
+def test_attributes_of_an_enlarged_image_lie_where_they_did():
+    mask = ellipse(80, 40, 0)
+    there = np.zeros((300, 300), np.uint16)
+    there[20 : 20 + 120, :] = 7
+    given = columns(mask, net=[images.encode(there.repeat(3, 0).repeat(3, 1), "png")])
+    given["image"] = [given["image"][0].repeat(3, 0).repeat(3, 1)]
+    made = MEASURE.make(attributes=["net"]).load()(given)
+    assert made["coverage_net"][0] == pytest.approx(mask[:120].sum() / mask.sum())
+    assert made["area_px2"][0] == mask.sum()
+
+
 def test_a_whole_image_has_no_measures():
     made = MEASURE.make().load()(columns(None))
     assert all(values == [None] for values in made.values())

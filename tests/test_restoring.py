@@ -87,7 +87,7 @@ def trained(pictures, tmp_path_factory) -> Path:
     with FileLock(f"{folder}.lock"):
         if not into.exists():
             more = ["--images", pictures / "clean"]
-            finished(command("denoiser", into, *more, **TINY | {"noise": "gaussian:20-40", "half": True}))
+            finished(command("denoiser", into, *more, **TINY | {"noise": "gaussian:15-60", "sigma": 25, "half": True}))
     return into
 
 
@@ -107,6 +107,11 @@ def test_a_trained_denoiser_takes_noise_out(trained, pictures, tmp_path):
     assert set(card.files) == {"network", "weights", "split", "training"}
     same = judged(trained, pictures / "clean", "--noise", "gaussian:30", "--part", "test")
     assert same["psnr"] == told["psnr"]
+    assert card.sigma == 25
+    assert "its deviation told" in told["protocol"]
+    for noise, more in (("gaussian:30", ["--estimate"]), ("gaussian:60", [])):
+        other = judged(trained, pictures / "clean", "--noise", noise, "--part", "test", *more)
+        assert other["psnr"]["mean"] > other["psnr_before"]["mean"] + 2.5
 
 
 @pytest.mark.slow
@@ -170,6 +175,8 @@ def test_a_killed_training_goes_on_to_the_same_end(pictures, tmp_path):
         ("denoiser", ["--images", "{}/clean", "--clean", "{}/clean"], "give --images with clean images, or pairs"),
         ("denoiser", ["--images", "{}/clean", "--set", "noise=blur:3"], "unknown noise 'blur'"),
         ("denoiser", ["--noisy", "{}/noisy", "--clean", "{}/clean", "--set", "noise=gaussian:3"], "their own"),
+        ("denoiser", ["--images", "{}/clean", "--set", "noise=jpeg:50", "--set", "sigma=25"], "sigma goes with"),
+        ("denoiser", ["--noisy", "{}/noisy", "--clean", "{}/clean", "--set", "sigma=25"], "sigma goes with"),
         ("denoiser", ["--noisy", "{}/none", "--clean", "{}/clean"], "no folder"),
         ("denoiser", ["--images", "{}/clean", "--set", "network=edsr:1x8@2"], "not to denoise"),
         ("denoiser", ["--images", "{}/clean", "--set", "network=runet:8@pink"], "grey or rgb"),
@@ -211,6 +218,7 @@ def test_pairs_that_do_not_fit_are_named(pictures, tmp_path):
         ("denoise", ["--noise", "gaussian:25", "--noisy", "."], "say what a denoiser is to take out"),
         ("denoise", ["--noise", "gaussian:25", "--masks", "."], "leave out masks"),
         ("denoise", ["--noise", "gaussian:25", "--part", "test"], "has no split"),
+        ("denoise", ["--noise", "gaussian:25", "--estimate"], "leave out --estimate"),
         ("upscale", ["--noise", "gaussian:25"], "leave out --noise"),
     ],
 )
@@ -219,6 +227,14 @@ def test_what_cannot_be_judged_is_told(pictures, tmp_path, task, more, why):
     told = CliRunner().invoke(main, ["evaluate", str(model), "--images", str(pictures / "clean"), *more])
     assert told.exit_code == 1, told.output
     assert why in told.stderr
+
+
+def test_an_image_too_small_for_ssim_is_named(tmp_path):
+    (tmp_path / "a.png").write_bytes(images.encode(np.zeros((10, 30, 3), np.uint8), "png"))
+    model = denoiser(tmp_path / "m").folder
+    told = CliRunner().invoke(main, ["evaluate", str(model), "--images", str(tmp_path), "--noise", "gaussian:5"])
+    assert told.exit_code == 1
+    assert "a.png is too small to be judged" in told.stderr
 
 
 def test_deep_pairs_come_on_the_scale_of_the_noisy_one(tmp_path):

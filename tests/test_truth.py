@@ -283,3 +283,19 @@ def test_real_masks_are_read(shared):
         assert 0.01 < inside.mean() < 0.99
         mask = cv2.imread(str(data / folder / "masks" / f"{found[0].stem}.png"), cv2.IMREAD_GRAYSCALE)
         np.testing.assert_array_equal(inside[:, :, 0], mask > 127)
+
+
+def test_masks_called_after_their_class_share_a_folder(pictures, tmp_path):
+    """lesion.png beside lesion.net.png and lesion_dots.png."""
+    folder = tmp_path / "masks"
+    folder.mkdir()
+    name = pictures[0].stem
+    for at, ending in enumerate(("", ".net", "_dots")):
+        mask = np.zeros(SHAPE, np.uint8)
+        mask[at * 5 : at * 5 + 5] = 255
+        (folder / f"{name}{ending}.png").write_bytes(images.encode(mask, "png"))
+    made = truth.folders(pictures, root(pictures), {"net": folder, "dots": folder})
+    mask = made.draw[pictures[0]](*SHAPE)
+    assert [np.flatnonzero(mask.inside[:, 0, at]).tolist() for at in range(2)] == [[*range(5, 10)], [*range(10, 15)]]
+    whole = truth.folders(pictures, root(pictures), {"lesion": folder}).draw[pictures[0]](*SHAPE)
+    assert np.flatnonzero(whole.inside[:, 0, 0]).tolist() == [*range(5)]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imagier.algorithms.fidelity import reduced
+from imagier.algorithms.fidelity import reduced, y_psnr
 from imagier.models.model import Card, Input, Model, Output, to_write, write_model
 from imagier.models.restoring import OVERLAP
 from imagier.stages.upscale import UPSCALE
@@ -228,8 +228,8 @@ def test_settings_that_do_not_fit_are_refused_before_any_work(nearest, tmp_path,
     for tile in (2 * OVERLAP, 5000):
         with pytest.raises(SettingError, match=f"upscale.tile cannot be {tile}"):
             UPSCALE.make(model=nearest, tile=tile)
-    with pytest.raises(ModelError, match="edsr-x3"):
-        UPSCALE.make()
+    with pytest.raises(ModelError, match="imagier models pull edsr-x3"):
+        UPSCALE.make(model="edsr-x3")
     fixed = repeating(tmp_path / "fixed", side=48)
     with pytest.raises(SettingError, match=r"takes \(48, 48\) pixels"):
         UPSCALE.make(model=str(fixed.folder), tile=96)
@@ -325,4 +325,4 @@ def test_a_faint_12_bit_image_is_enlarged_as_well_as_a_bright_one(shared, carn_m
     bright = work(columns(reduced))["image"][0]
     faint = work(columns(reduced.astype(np.uint16) * 4 + 3000))["image"][0]  # 1,020 levels of 65,536
     back = np.rint((faint.astype(float) - 3000) / 4).clip(0, 255).astype(np.uint8)
-    assert measured.psnr(whole, back, 3) == pytest.approx(measured.psnr(whole, bright, 3), abs=0.05)
+    assert y_psnr(whole, back, 3) == pytest.approx(y_psnr(whole, bright, 3), abs=0.05)

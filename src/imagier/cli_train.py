@@ -187,6 +187,7 @@ def upscaler(images: Path, settings: tuple[str, ...], quiet: bool, **how: Any) -
 @click.option(
     "--noisy", type=PATH, metavar="DIR", help="Or, for a denoiser, noisy images, called as the clean ones are."
 )
+@click.option("--estimate", is_flag=True, help="A denoiser is not told how much noise there is, as in a run.")
 @click.option("--part", type=click.Choice(["train", "val", "test"]), help="Of the split in MODEL; if not given, all.")
 @cleanings
 @click.option("--json", "json_path", type=PATH, metavar="FILE", help="Write every measure there.")
@@ -200,6 +201,7 @@ def evaluate(
     unmasked: bool,
     noise: str | None,
     noisy: Path | None,
+    estimate: bool,
     part: str | None,
     threshold: float,
     fill: float,
@@ -220,9 +222,9 @@ def evaluate(
     how: dict[str, Any] = {"images": images, "part": part, "flips": flips, "noise": noise, "page": page}
     made: work.Evaluation | work.Restoration
     if found.card.task == "segment":
-        if noisy is not None:
+        if noisy is not None or estimate:
             raise SettingError(
-                "--noisy is for denoisers; a segmenter is judged on --images as they are, or with --noise"
+                "--noisy and --estimate are for denoisers; a segmenter is judged on --images, with --noise if it is given"
             )
         truth: dict[str, Any] = {"masks": _masks(masks, others), "unmasked": unmasked}
         cleaning = _cleaning(threshold, fill, least, apart)
@@ -230,7 +232,7 @@ def evaluate(
     elif found.card.task in ("denoise", "upscale"):
         if masks or any(others.values()):
             raise SettingError(f"{model} is there to {found.card.task}: what is true are the images; leave out masks")
-        made = work.restorer(found, noisy=noisy, **how, progress=not quiet)
+        made = work.restorer(found, noisy=noisy, estimate=estimate, **how, progress=not quiet)
     else:
         raise SettingError(f"{model} is there to {found.card.task}; segment, denoise and upscale are judged here")
     for line in made.lines():

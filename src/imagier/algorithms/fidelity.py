@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
+MOST = 100.0
+"""dB. Beyond, nothing is to be seen, and a mean over images would be one image's."""
+LEAST = 11
+"""Pixels a side that SSIM's window has."""
+
 
 def psnr(made: np.ndarray, true: np.ndarray) -> float:
-    """Peak signal-to-noise ratio in dB, of arrays of one shape on 0 to 255; infinite where they are equal."""
+    """Peak signal-to-noise ratio in dB, of arrays of one shape on 0 to 255; at most MOST, which equals have."""
     error = float(np.mean((made.astype(np.float64) - true.astype(np.float64)) ** 2))
-    return float(10 * np.log10(255**2 / error)) if error else float("inf")
+    return min(MOST, float(10 * np.log10(255**2 / error))) if error else MOST
 
 
 def ssim(made: np.ndarray, true: np.ndarray) -> float:
     """Structural similarity (Wang et al. 2004): Gaussian window of 1.5 pixels, on 0 to 255; the mean over channels.
 
-    Both (h, w) or (h, w, c), 11 pixels a side or more.
+    Both (h, w) or (h, w, c), LEAST pixels a side or more.
     """
     from skimage.metrics import structural_similarity
 

@@ -36,8 +36,9 @@ GREY = ("grey_mean", "grey_spread", "texture_mean", "texture_spread")
 def shape(mask: np.ndarray) -> dict[str, float]:
     """Of (h, w) bool with at least a pixel: SHAPE, in pixels and degrees.
 
-    perimeter: by Crofton's formula in four directions, within 2 % where counting edges is 5 % off. diameter: of the circle of this area. solidity: area over that of the convex hull. eccentricity: of the ellipse of
-    the same moments, 0 for a circle. orientation: of its long axis, from the horizontal, counter-clockwise, -90 to 90.
+    perimeter: by Crofton's formula in four directions, within 2 % where counting edges is 5 % off. diameter: of the
+    circle of this area. solidity: area over that of the convex hull. eccentricity: of the ellipse of the same moments,
+    0 for a circle. orientation: of its long axis, from the horizontal, counter-clockwise, -90 to 90.
     irregularity: the perimeter squared over 4π times the area, 1 for a circle, more the more it winds. asymmetry: the
     share of the area that its mirror image does not cover, the mean over both axes of the ellipse; 0 to 1.
     """

@@ -45,6 +45,7 @@ def export(
     size: tuple[int, int] | None = None,
     how: Mapping[str, Any] | None = None,
     half: bool = False,
+    sigma: float | None = None,
     besides: Mapping[Role, bytes] | None = None,
     replace: bool = False,
 ) -> Model:
@@ -54,6 +55,7 @@ def export(
     size: (height, width) of the images, where the architecture leaves it open or can be built for another.
     how: fields of the card's Input that go before the architecture's own.
     half: weights once, as float16, in the ONNX file: engines compute in float32, and torch reads them from there.
+    sigma: of a denoiser that knows noise of one deviation, in 255ths.
     besides: files by role that are kept beside the network: what a training was told, and its split.
     Raises SettingError for what is not known or does not fit, ModelError for weights that are not its.
     """
@@ -82,6 +84,7 @@ def export(
                 for name, shape in zip(port.gives, shapes[role], strict=True)
             },
             scale=scale,
+            sigma=sigma,
             labels=_labels(labels, task, shapes["network"][0]),
             text=text,
             licence=licence,

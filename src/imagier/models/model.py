@@ -115,6 +115,8 @@ class Card(_Strict, frozen=True, kw_only=True):
     """By meaning: embedding, image, detections, logits, text_embedding, map8, map16 (stride), ..."""
     scale: int | None = None
     """An upscaler's factor."""
+    sigma: float | None = None
+    """A denoiser's that knows noise of one standard deviation, in 255ths: images are brought to it, and back."""
     labels: tuple[str, ...] = ()
     text: Text | None = None
     calibration: dict[str, float] | None = None
@@ -136,7 +138,9 @@ class Model:
     @property
     def keys(self) -> tuple[str, ...]:
         """What results depend on, for `Step.weights`: sha256 of each file, and of how the card says to use them."""
-        how = [self.card.input, self.card.outputs, self.card.scale, self.card.labels, self.card.text]
+        how: list[Any] = [self.card.input, self.card.outputs, self.card.scale, self.card.labels, self.card.text]
+        if self.card.sigma is not None:
+            how.append(self.card.sigma)
         files = [each.sha256 for role, each in sorted(self.card.files.items()) if role not in RECORDS]
         return (*files, hashlib.sha256(msgspec.json.encode(how, order="sorted")).hexdigest())
 
@@ -302,6 +306,8 @@ def _check(card: Card, folder: Path) -> None:
         refuse("outputs.embedding.width must be given")
     if card.task == "upscale" and (card.scale is None or not 2 <= card.scale <= 8):
         refuse("scale must be 2 to 8")
+    if card.sigma is not None and (card.task != "denoise" or card.sigma <= 0):
+        refuse("sigma must be above 0, and a denoiser's")
     if "text" in card.files and (
         card.text is None or "tokenizer" not in card.files or "text_embedding" not in card.outputs
     ):

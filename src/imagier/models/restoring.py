@@ -8,54 +8,64 @@ go through in tiles.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 
+from imagier.algorithms.noise import deviation
 from imagier.algorithms.tiling import tiled
 from imagier.models import engines
+from imagier.models.memory import tile_of as memory_tile
 from imagier.models.model import Model
 from imagier.types import Image, SettingError
 
-TILE = 192
 OVERLAP = 32
 """Pixels of context around a tile. CARN-M looks 21 pixels far: tiles are exact with 21, 0.07 of 255 off with 12. EDSR
 looks 36 pixels far (68, the full one), but faintly: with any weights tried, 24 were enough for 0.02."""
 
-Restore = Callable[[Image, float, float], Image]
-"""An image with its `black` and `white` to the restored one of the same dtype."""
+SMALL = 192
+"""Smaller tiles go through several at once."""
+
+LEAST = 1.0
+"""255ths: noise that is less is taken for so much, where a network is to be told."""
+MIDDLE = np.float32(127.5)
 
 
-def check(model: Model, stage: str, tile: int) -> None:
-    """Raises SettingError for a model or a tile that does not fit the stage."""
+class Restore(Protocol):
+    """An image with its `black` and `white` to the restored one of the same dtype."""
+
+    def __call__(self, image: Image, black: float, white: float, sigma: float | None = None) -> Image:
+        """sigma: the standard deviation of the noise, in 255ths, for a network that is told; else it is estimated."""
+
+
+def tile_of(model: Model, stage: str, tile: int | None, memory: int | None) -> int:
+    """The side of a stage's tiles. Raises SettingError for a model, a tile or a memory that does not fit."""
     spec = model.card.input
     if spec.dtype != "float32":
         raise SettingError(
             f"{stage}.model cannot be {model.card.name!r}: it takes 8-bit pixels, and {stage} works in float32"
         )
-    if spec.size is not None:
-        if spec.size[0] != spec.size[1] or tile not in (TILE, spec.size[0]):
-            raise SettingError(
-                f"{stage}: the model {model.card.name!r} takes {spec.size} pixels; tiles are square, here of {tile}"
-            )
-    elif not (least := 2 * OVERLAP + 3 * spec.multiple) <= tile <= 4096:  # below, rounding to `multiple` leaves none
-        raise SettingError(f"{stage}.tile cannot be {tile}: it takes {least} to 4096 pixels")
+    if spec.size is not None and spec.size[0] != spec.size[1]:
+        raise SettingError(f"{stage}: the model {model.card.name!r} takes {spec.size} pixels; tiles are square")
+    least = 2 * OVERLAP + 3 * spec.multiple  # below, rounding to `multiple` leaves none
+    return memory_tile(model, stage, tile, memory, least)
 
 
-def load(model: Model, *, engine: str = "auto", tile: int = TILE, flips: bool = False) -> Restore:
+def load(model: Model, tile: int, *, engine: str = "auto", flips: bool = False) -> Restore:
     """The network, loaded, in float32. flips: the mean over the image and its mirror images, four times the work."""
     run = engines.network(model, pixels="float32", engine=engine, precision="float32")
     return restorer(model, run, tile, flips)
 
 
 def restorer(
-    model: Model, run: Callable[[np.ndarray], dict[str, np.ndarray]], tile: int = TILE, flips: bool = False
+    model: Model, run: Callable[[np.ndarray], dict[str, np.ndarray]], tile: int, flips: bool = False
 ) -> Restore:
     """A network as a function of one image. `run`: as `engines.network` gives it for float32 pixels."""
     spec, output, factor = model.card.input, model.output("image").tensors[0], model.card.scale or 1
     fixed = spec.size is not None
     side = spec.size[0] if spec.size is not None else tile
     overlap = min(OVERLAP, side // 4)
-    batch = max(1, TILE**2 // side**2)
+    batch = max(1, SMALL**2 // side**2)
 
     def network(pixels: np.ndarray) -> np.ndarray:
         """(n, h, w, 3) RGB on 0 to 255 to the same, restored; or (n, h, w, 1), for a network that takes grey."""
@@ -78,15 +88,20 @@ def restorer(
         ]
         return sum(made[1:], made[0]) / np.float32(4)
 
-    def restore(image: Image, black: float, white: float) -> Image:
+    def restore(image: Image, black: float, white: float, sigma: float | None = None) -> Image:
         grey, unit = image.ndim == 2, np.float32((white - black) / 255)
         repeated = grey and spec.colour != "grey"
+        gain = np.float32(1)
+        if model.card.sigma is not None:
+            found = deviation(np.atleast_3d(image)) / float(unit) if sigma is None else sigma
+            gain = np.float32(model.card.sigma / max(found, LEAST))
         top = {"uint8": 255, "uint16": 65535, "float32": 1}[str(image.dtype)]
 
         def on_tile(pixels: np.ndarray) -> np.ndarray:
-            shown = (pixels.astype(np.float32) - np.float32(black)) / unit
+            shown = ((pixels.astype(np.float32) - np.float32(black)) / unit - MIDDLE) * gain + MIDDLE
             values = mean(np.repeat(shown, 3, axis=3) if repeated else shown)
-            values = (values.mean(axis=3, keepdims=True) if repeated else values) * unit + np.float32(black)
+            values = values.mean(axis=3, keepdims=True) if repeated else values
+            values = ((values - MIDDLE) / gain + MIDDLE) * unit + np.float32(black)
             values = values.clip(0, top)
             return values if image.dtype == np.float32 else np.rint(values).astype(image.dtype)
 

@@ -15,11 +15,11 @@ import numpy as np
 from imagier.algorithms import masks
 from imagier.algorithms.tiling import tiled
 from imagier.models import engines
+from imagier.models.memory import tile_of as memory_tile
 from imagier.models.model import Model
 from imagier.models.preprocess import in_colour, place
 from imagier.types import Image, ModelError, SettingError
 
-TILE = 512
 OVERLAP = 96
 """Pixels of context around a tile."""
 BACKGROUND = "background"
@@ -48,22 +48,17 @@ def has_cores(model: Model) -> bool:
     return len(model.card.labels) > 1 and model.card.labels[-1] == CORE
 
 
-def checked_tile(model: Model, tile: int | None) -> int:
-    """The tile that was asked for, or TILE. Raises SettingError for one that the model cannot have."""
+def tile_of(model: Model, tile: int | None = None, memory: int | None = None) -> int:
+    """The side of the tiles that a large image is seen in. Raises SettingError for what the model cannot have."""
     spec = model.card.input
-    if tile is None:
-        return TILE
-    if spec.size is not None:
-        raise SettingError(f"segment.tile cannot be given: the model {model.card.name} sees the whole image at once")
-    if not (least := 2 * OVERLAP + 3 * spec.multiple) <= tile <= 4096:
-        raise SettingError(f"segment.tile cannot be {tile}: it takes {least} to 4096 pixels")
-    return tile
+    return memory_tile(model, "segment", tile, memory, 2 * OVERLAP + 3 * spec.multiple)
 
 
 def teller(
-    model: Model, *, engine: str = "auto", precision: str = "auto", flips: bool = False, tile: int = TILE
+    model: Model, *, engine: str = "auto", precision: str = "auto", flips: bool = False, tile: int | None = None
 ) -> Tell:
-    """The network, loaded. flips: the mean over the image and its mirror images, four times the work.
+    """The network, loaded. flips: the mean over the image and its mirror images, four times the work. tile: the
+    side of the tiles of a network that takes any size; by memory unless given.
 
     Raises ModelError for a card that shows the network a part of the image alone.
     """
@@ -72,6 +67,7 @@ def teller(
         raise ModelError(
             f"the model {model.card.name} sees the middle of an image alone: import it with --fit squash or pad"
         )
+    side = tile or tile_of(model)
     run = engines.network(model, engine=engine, precision=precision)
     exclusive = bool(model.card.labels) and model.card.labels[0] == BACKGROUND
     cores = has_cores(model)
@@ -91,7 +87,7 @@ def teller(
     def tell(image: Image) -> np.ndarray:
         if spec.size is None:
             shown = in_colour(image, spec.colour)
-            return tiled(shown, likely, tile=tile, overlap=OVERLAP, multiple=spec.multiple)
+            return tiled(shown, likely, tile=side, overlap=OVERLAP, multiple=spec.multiple)
         pixels, placed = place(image, spec)
         made = likely(pixels[None])[0]
         if made.shape[:2] != spec.size:

@@ -175,7 +175,7 @@ def write_files(collection: Collection, folder: Path, *, overlays: bool) -> Path
     names = columns(collection)
     if not names:
         raise SettingError("this collection has no masks: a step 'segment' makes them")
-    table = collection.read(["id", "name", "page", "parent", *names])
+    table = collection.read(["id", "name", "parent", "width", "height", *names])
     rows = [row for row in table.to_pylist() if row["parent"] is None]
     titles = distinct_paths([row["name"] for row in rows])
     for row, title in zip(rows, titles, strict=True):
@@ -186,7 +186,8 @@ def write_files(collection: Collection, folder: Path, *, overlays: bool) -> Path
             write_whole(folder / f"{title}.png", images.encode(overlay(eight, objects), "png"))
         else:
             for column, name in names.items():
-                write_whole(folder / name / f"{title}.png", row[column])
+                numbers = label_image(row[column], row["height"], row["width"])
+                write_whole(folder / name / f"{title}.png", images.encode(numbers.astype(np.uint16), "png"))
     return folder
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
-from imagier.models.restoring import TILE, Restore
+from imagier.models.restoring import Restore
 from imagier.types import BUILTIN, Apply, Columns, Image, NameOrFile, SettingError, Stage, Step
 
 GREY, COLOUR = "denoise-grey", "denoise"
@@ -21,18 +21,23 @@ GREY, COLOUR = "denoise-grey", "denoise"
 def make(
     *,
     model: NameOrFile = BUILTIN,
+    sigma: float | None = None,
     strength: float = 1.0,
     flips: bool = False,
-    tile: int = TILE,
+    tile: int | None = None,
+    memory: int | None = None,
     engine: Literal["auto", "openvino", "onnxruntime", "torch"] = "auto",
 ) -> Step:
     """`noise`: what was taken away, root mean square in 255ths; `image` goes on without it.
 
-    model: "builtin", two small networks, one for grey images and one for colour, for noise of any strength up to a
-        standard deviation of 50 of 255; a model's name, or the path of a Model folder.
+    model: "builtin", two small networks, one for grey images and one for colour; a model's name, or the path of a
+        Model folder.
+    sigma: the standard deviation of the noise, in 255ths of what lies between black and white; estimated for each
+        image, unless given. For models that want to be told, as those that ship do.
     strength: the share of what the network finds that is taken away, 0 to 1.
     flips: the mean over the image and its mirror images: some 0.05 dB for four times the work.
-    tile: larger images go through in overlapping tiles of so many pixels a side. Memory grows with its square.
+    memory: megabytes that the network may take, a worker: larger images go through in overlapping tiles, as large as
+        fit; 500, unless given. tile: or so many pixels a side.
     engine: what runs the network, which is always in float32.
     """
     from imagier.models import engines, restoring
@@ -42,8 +47,10 @@ def make(
         raise SettingError(f"denoise.strength cannot be {strength}: it takes a number above 0, at most 1")
     named = {"grey": GREY, "colour": COLOUR} if model == BUILTIN else {"any": model}
     found = {kind: find(name, "denoise") for kind, name in named.items()}
-    for each in found.values():
-        restoring.check(each, "denoise", tile)
+    if sigma is not None and (sigma <= 0 or any(each.card.sigma is None for each in found.values())):
+        why = "it takes a number above 0" if sigma <= 0 else f"the model {model!r} is not told how much noise there is"
+        raise SettingError(f"denoise.sigma cannot be {sigma}: {why}")
+    sides = {kind: restoring.tile_of(each, "denoise", tile, memory) for kind, each in found.items()}
     choices = {kind: engines.choose(each, engine, "float32") for kind, each in found.items()}
 
     def load() -> Apply:
@@ -53,8 +60,8 @@ def make(
             flat = plain(image)
             kind = next(iter(found)) if model != BUILTIN else "grey" if flat.ndim == 2 else "colour"
             if kind not in loaded:
-                loaded[kind] = restoring.load(found[kind], engine=choices[kind].engine, tile=tile, flips=flips)
-            made = loaded[kind](flat, black, white)
+                loaded[kind] = restoring.load(found[kind], sides[kind], engine=choices[kind].engine, flips=flips)
+            made = loaded[kind](flat, black, white, sigma)
             return made if made.ndim == image.ndim else np.repeat(made[:, :, None], 3, axis=2)
 
         def apply(columns: Columns) -> Columns:

@@ -7,6 +7,7 @@ to 255.
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 
 from imagier import images
@@ -59,11 +60,9 @@ def make(*, pixel_size: float | None = None, attributes: list[str] | None = None
                 for name, (title, factor) in columns.items():
                     out[title].append(told[name] * factor)
                 box = given["box"][at]
-                x0, y0 = (0, 0) if box is None else (round(edge) for edge in box[:2])
                 for name in attributes:
-                    there = images.decode(given[name][at]).image > 0
-                    part = there[y0 : y0 + mask.shape[0], x0 : x0 + mask.shape[1]]
-                    out[f"coverage_{name}"].append(float(part[mask].mean()))
+                    there = _part(images.decode(given[name][at]).image > 0, box, image.shape, mask.shape)
+                    out[f"coverage_{name}"].append(float(there[mask].mean()))
             return out
 
         return apply
@@ -74,6 +73,23 @@ def make(*, pixel_size: float | None = None, attributes: list[str] | None = None
                           (*(title for title, _ in columns.values()), *(f"coverage_{name}" for name in attributes))]),
         load=load,
     )  # fmt: skip
+
+
+def _part(there: np.ndarray, box: list[float] | None, hand: tuple[int, ...], size: tuple[int, ...]) -> np.ndarray:
+    """What a mask of the whole image, as it was in hand, holds of a region: (h, w) bool of the region's `size`.
+
+    box: the region in the original's pixels. hand: its shape as it is in hand, larger where the image was enlarged.
+    """
+    down, across = hand[0] / size[0], hand[1] / size[1]
+    left, top = (0.0, 0.0) if box is None else (float(box[0]), float(box[1]))
+    y, x = round(top * down), round(left * across)
+    part = there[y : y + hand[0], x : x + hand[1]]
+    if part.shape == size:
+        return part
+    import cv2
+
+    made: np.ndarray = cv2.resize(part.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST) > 0
+    return made
 
 
 MEASURE = Stage(name="measure", version=1, over="rows", make=make)

@@ -39,6 +39,7 @@ def make(
     split: bool = False,
     flips: bool = False,
     tile: int | None = None,
+    memory: int | None = None,
     engine: Literal["auto", "openvino", "onnxruntime", "torch"] = "auto",
     precision: Literal["auto", "float32", "bfloat16"] = "auto",
 ) -> Step:
@@ -50,8 +51,8 @@ def make(
     least: pixels of the smallest object that is kept.
     split: touching objects are told apart, by the model's own sense of their cores where it has one.
     flips: the mean over the image and its mirror images, four times the work.
-    tile: a model that takes any size sees large images in overlapping tiles of so many pixels a side; 512, if not
-        given. Memory grows with its square.
+    memory: megabytes that a network which takes any size may take, a worker: larger images go through in overlapping
+        tiles, as large as fit; 500, unless given. tile: or so many pixels a side.
     engine: what runs the network. precision: what it computes in.
     """
     from imagier.models import engines, segmenting
@@ -61,7 +62,7 @@ def make(
         raise SettingError(UNNAMED)
     how = Cleaning(threshold, fill, least, split)
     found = find(model, "segment")
-    side = segmenting.checked_tile(found, tile)
+    side = segmenting.tile_of(found, tile, memory)
     choice = engines.choose(found, engine, precision)
     names = suffixes(segmenting.classes(found))
 

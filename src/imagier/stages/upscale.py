@@ -11,7 +11,6 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
-from imagier.models.restoring import TILE, Restore
 from imagier.stages._choice import chosen
 from imagier.types import BUILTIN, Apply, Columns, Image, ImageError, NameOrFile, SettingError, Stage, Step
 
@@ -19,11 +18,16 @@ LANCZOS = "lanczos"
 LANCZOS_FACTOR = 3
 
 
+Enlarge = Callable[[Image, float, float], Image]
+"""An image with its `black` and `white` to the enlarged one of the same dtype."""
+
+
 def make(
     *,
     model: NameOrFile = BUILTIN,
     below: int = 128,
     tile: int | None = None,
+    memory: int | None = None,
     engine: Literal["auto", "openvino", "onnxruntime", "torch"] | None = None,
 ) -> Step:
     """`upscaled`: the factor, 1 for an image that was left as it is; `image` goes on enlarged, in its own depth.
@@ -33,14 +37,14 @@ def make(
     below: images are enlarged whose short side, in the original or of the region cut from it, is below so many pixels.
 
     For networks alone, which always run in float32:
-    tile: larger images go through in overlapping tiles of so many pixels a side; 192, if not given. Memory grows with
-        its square: at 192 some 200 MB a worker for EDSR's baseline, 350 for CARN-M, 900 for the full EDSR.
+    memory: megabytes that the network may take, a worker: larger images go through in overlapping tiles, as large as
+        fit; 500, unless given. tile: or so many pixels a side.
     engine: what runs the network.
     """
     if below < 1:
         raise SettingError(f"upscale.below cannot be {below}: it takes 1 pixel or more")
     kind = LANCZOS if model == LANCZOS else "network"
-    return METHODS[kind](model, below, **chosen(METHODS, kind, {"tile": tile, "engine": engine}))
+    return METHODS[kind](model, below, **chosen(METHODS, kind, {"tile": tile, "memory": memory, "engine": engine}))
 
 
 def _lanczos(_: str, below: int) -> Step:
@@ -57,17 +61,19 @@ def lanczos(image: Image, black: float, white: float) -> Image:
     return enlarged.clip(0, 1) if image.dtype == np.float32 else enlarged
 
 
-def _network(model: str, below: int, *, tile: int = TILE, engine: str = "auto") -> Step:
+def _network(
+    model: str, below: int, *, tile: int | None = None, memory: int | None = None, engine: str = "auto"
+) -> Step:
     from imagier.models import engines, restoring
     from imagier.models.store import find
 
     found = find(model, "upscale", besides=(LANCZOS,))
     assert found.card.scale is not None  # a card of this task has one
-    restoring.check(found, "upscale", tile)
+    side = restoring.tile_of(found, "upscale", tile, memory)
     choice = engines.choose(found, engine, "float32")
 
-    def load() -> Restore:
-        return restoring.load(found, engine=choice.engine, tile=tile)
+    def load() -> Enlarge:
+        return restoring.load(found, side, engine=choice.engine)
 
     return _step(below, found.card.scale, load, found.keys, choice.precision)
 
@@ -76,7 +82,7 @@ METHODS: dict[str, Callable[..., Step]] = {LANCZOS: _lanczos, "network": _networ
 
 
 def _step(
-    below: int, factor: int, load: Callable[[], Restore], weights: tuple[str, ...], precision: str = "float32"
+    below: int, factor: int, load: Callable[[], Enlarge], weights: tuple[str, ...], precision: str = "float32"
 ) -> Step:
     from imagier.images import PIXEL_LIMIT
 

@@ -104,7 +104,10 @@ class Denoiser(Restorer, frozen=True, kw_only=True, forbid_unknown_fields=True):
     network: str = "runet:32-64-96@grey"
     """runet:WIDTHS@grey or @rgb, a residual U-Net; dncnn:LAYERSxCHANNELS@grey or @rgb."""
     noise: str | None = None
-    """What is added to clean images (algorithms/noise.py), gaussian:0-50 unless given; of pairs it is their own."""
+    """What is added to clean images (algorithms/noise.py), gaussian:0-50 unless told; pairs have their own."""
+    sigma: Positive | None = None
+    """Of Gaussian noise: images are brought to this standard deviation, in 255ths, so that the network sees noise of
+    one strength alone, whatever an image has; null: images as they are, and it must find out by itself."""
 
 
 class Upscaler(Restorer, frozen=True, kw_only=True, forbid_unknown_fields=True):

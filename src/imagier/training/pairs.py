@@ -25,6 +25,8 @@ class Way:
     """Above 1, what is shown is so much smaller: MATLAB's bicubic reduction."""
     noise: Noise | None = None
     """Added to what is shown, each time anew."""
+    sigma: float | None = None
+    """Both are brought to noise of this deviation, which is known as it is drawn."""
     noisy: Mapping[Path, Path] | None = None
     """Of clean images, the noisy ones."""
 

@@ -18,6 +18,7 @@ from imagier.models import architectures
 from imagier.models.exporting import read_state
 from imagier.models.model import Input, Model, Task
 from imagier.models.networks import describe
+from imagier.models.restoring import LEAST, MIDDLE
 from imagier.training.config import Restorer
 from imagier.training.data import KEPT, Sample
 from imagier.training.fit import Learner, Plan, learn, written
@@ -59,10 +60,14 @@ class Pairs(torch.utils.data.Dataset):
         if epoch >= 0:
             turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
             shown, wanted = (np.rot90(each[:, ::-1] if mirrored else each, turns) for each in (shown, wanted))
-        given = shown.astype(np.float32)
+        given, wanted = shown.astype(np.float32), wanted.astype(np.float32)
         if self.way.noise is not None:
-            given = self.way.noise.add(given, rng)
-        return tensor(given), tensor(wanted.astype(np.float32))
+            noise = self.way.noise.draw(rng)
+            given = noise.add(given, rng)
+            if self.way.sigma is not None:
+                gain = np.float32(self.way.sigma / max(noise.ranges[0][0], LEAST))
+                given, wanted = ((each - MIDDLE) * gain + MIDDLE for each in (given, wanted))
+        return tensor(given), tensor(wanted)
 
     def pair(self, at: int, least: int) -> tuple[np.ndarray, np.ndarray]:
         """Of a place, mirrored to so many pixels at the right and the bottom where it is smaller."""
@@ -117,7 +122,7 @@ class Learning(Learner):
         return functional.interpolate(shown, scale_factor=float(self.factor)) if self.factor > 1 else shown
 
     def judged(self, made: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        error = (made.clamp(0, 1) - wanted).square().mean((1, 2, 3))
+        error = (made - wanted).square().mean((1, 2, 3))
         return -10 * error.clamp(min=1e-10).log10()
 
 
@@ -140,4 +145,4 @@ def train(plan: RestorerPlan, task: Task, shown: bool) -> Model:
         Pairs(plan.of(part), plan.way, plan.config.part, plan.config.seed) for part in ("train", "val")
     )
     state = learn(plan, lambda steps: Learning(plan, steps), train_set, val_set, "psnr", shown)
-    return written(plan, state, task)
+    return written(plan, state, task, sigma=plan.way.sigma)

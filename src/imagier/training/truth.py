@@ -60,12 +60,16 @@ class Truth:
 def folders(pictures: Sequence[Path], root: Path, named: Mapping[str, Path]) -> Truth:
     """Mask folders by class. A mask has its image's name (or that with "_mask", ...), in the same subfolder of `root`.
 
+    Where a folder holds masks that are called after the class as well, NAME.CLASS or NAME_CLASS, those alone are its:
+    one folder may hold the masks of several classes.
     An image that has a mask in one folder and none in another is not of that other class anywhere. Raises SettingError
     for a folder without masks.
     """
     found: dict[Path, dict[str, Path]] = {}
     for name, folder in named.items():
-        for picture, path in beside(pictures, root, by_name(folder)).items():
+        files = by_name(folder)
+        of_class = beside(pictures, root, files, (f".{name}", f"_{name}"))
+        for picture, path in (of_class or beside(pictures, root, files)).items():
             found.setdefault(picture, {})[name] = path
         if not any(name in each for each in found.values()):
             raise SettingError(f"{folder} holds no mask that is called as one of the {len(pictures)} images is")
@@ -171,13 +175,17 @@ def by_name(folder: Path) -> dict[str, Path]:
     return {path.relative_to(folder).with_suffix("").as_posix(): path for path in files}
 
 
-def beside(pictures: Sequence[Path], root: Path, files: Mapping[str, Path]) -> dict[Path, Path]:
-    """The file that goes with each image, where there is one: in the same subfolder, of its name, or that with one of
-    ENDINGS. files: by their path without its ending."""
+def beside(
+    pictures: Sequence[Path], root: Path, files: Mapping[str, Path], endings: Sequence[str] = ENDINGS
+) -> dict[Path, Path]:
+    """The file that goes with each image, where there is one: in the same subfolder, of its name with one of `endings`.
+
+    files: by their path without its ending.
+    """
     made = {}
     for picture in pictures:
         name = picture.relative_to(root).with_suffix("").as_posix()
-        path = next((files[name + ending] for ending in ENDINGS if name + ending in files), None)
+        path = next((files[name + ending] for ending in endings if name + ending in files), None)
         if path is not None:
             made[picture] = path
     return made

@@ -14,7 +14,7 @@ import numpy as np
 
 from imagier.algorithms.noise import parse
 from imagier.collection import write_whole
-from imagier.types import SettingError
+from imagier.types import ImageError, SettingError
 
 if TYPE_CHECKING:
     from imagier.models.model import Model
@@ -277,6 +277,7 @@ def restorer(
     images: Path,
     noise: str | None = None,
     noisy: Path | None = None,
+    estimate: bool = False,
     part: str | None = None,
     flips: bool = False,
     page: Path | None = None,
@@ -285,12 +286,14 @@ def restorer(
     """Judge a denoiser or an upscaler on clean images.
 
     A denoiser is shown them with `noise` (algorithms/noise.py), neither rounded nor clipped, as papers have it; or it
-    is shown those of the folder `noisy` that are called as they are. An upscaler is shown their bicubic reduction. What
-    comes out is rounded to 8 bits; of an upscaler, Y alone counts, and the border is cropped by the factor.
-    Raises SettingError, ModelError, ImageError.
+    is shown those of the folder `noisy` that are called as they are. One that wants to be told how much Gaussian noise
+    there is, is told; `estimate` leaves it to estimate that, as it does in a run. An upscaler is shown their bicubic
+    reduction. What comes out is rounded to 8 bits; of an upscaler, Y alone counts, and the border is cropped by the
+    factor. Raises SettingError, ModelError, ImageError.
     """
     from tqdm import tqdm
 
+    from imagier.algorithms.fidelity import LEAST
     from imagier.models import restoring
     from imagier.training.pairs import Way
     from imagier.workflows import train
@@ -302,19 +305,29 @@ def restorer(
         raise SettingError("say what a denoiser is to take out: --noise, such as gaussian:25, or --noisy with a folder")
     root, found = train.pictures(images)
     beside = None if noisy is None else train.pairs(found, root, noisy)
-    way = Way("grey" if spec.colour == "grey" else "rgb", factor, parse(noise) if noise else None, beside)
-    restore = restoring.load(model, flips=flips)
+    way = Way("grey" if spec.colour == "grey" else "rgb", factor, parse(noise) if noise else None, noisy=beside)
+    told = model.card.sigma is not None and way.noise is not None and way.noise.kind == "gaussian" and not estimate
+    if estimate and model.card.sigma is None:
+        raise SettingError(f"{model.card.name} is never told how much noise there is: leave out --estimate")
+    tile = restoring.tile_of(model, model.card.task, None, None)
+    restore = restoring.load(model, tile, flips=flips)
     judged: list[tuple[Path, dict[str, float]]] = []
     rows: list[tuple[float, Row]] = []
     listed = _of_part(model, found, part)
     for number, path in enumerate(tqdm(listed, desc="judging", unit="image", disable=not progress, file=sys.stderr)):
         given, true = (each.astype(np.float32) for each in way.whole(path))
+        if (least := LEAST + (2 * factor if factor > 1 else 0)) > min(true.shape[:2]):
+            raise ImageError(f"{path} is too small to be judged: SSIM takes {least} pixels a side or more")
+        sigma = None
         if way.noise is not None:
-            given = way.noise.add(given, np.random.default_rng((SEED, number)))
+            rng = np.random.default_rng((SEED, number))
+            drawn = way.noise.draw(rng)
+            given = drawn.add(given, rng)
+            sigma = drawn.ranges[0][0] if told else None
         if given.shape[2] == 1:
-            made = restore(given[:, :, 0] / np.float32(255), 0.0, 1.0)[:, :, None]
+            made = restore(given[:, :, 0] / np.float32(255), 0.0, 1.0, sigma)[:, :, None]
         else:
-            made = restore(given / np.float32(255), 0.0, 1.0)
+            made = restore(given / np.float32(255), 0.0, 1.0, sigma)
         made, before = _eight(made * 255), _before(given, factor)
         measures: dict[str, float] = {}
         for name, each in (("", made), ("_before", before)):
@@ -325,10 +338,12 @@ def restorer(
 
             pictures = {"shown": _eight(before), "true": _eight(true), "made": made}
             shown = {what: each[:, :, 0] if each.shape[2] == 1 else each for what, each in pictures.items()}
-            told = f"{measures['psnr']:.2f} dB, before {measures['psnr_before']:.2f}"
-            rows = _worst(rows, measures["psnr"], Row(str(path), told, shown))
+            words = f"{measures['psnr']:.2f} dB, before {measures['psnr_before']:.2f}"
+            rows = _worst(rows, measures["psnr"], Row(str(path), words, shown))
     made_of = f"reduced {factor} times (bicubic)" if factor > 1 else f"with noise {noise}" if noise else f"of {noisy}"
     how = f"Y of BT.601, {factor} pixels of border cropped" if factor > 1 else "all pixels and channels"
+    if model.card.sigma is not None:
+        made_of += ", its deviation told" if told else ", its deviation estimated"
     protocol = f"{way.colour} images, {made_of}; {how}, rounded to 8 bits" + ("; mean over flips" if flips else "")
     restoration = Restoration(model.card.name, part, protocol, judged)
     if page is not None:

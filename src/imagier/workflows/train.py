@@ -147,12 +147,14 @@ def denoiser(
     if noisy is not None and told.noise is not None:
         raise SettingError("noise cannot be given with pairs, whose noise is their own: leave out noise, or --noisy")
     added = noise.parse(told.noise or NOISE) if noisy is None else None
+    if told.sigma is not None and (added is None or added.kind != "gaussian"):
+        raise SettingError("sigma goes with noise: gaussian, whose deviation is known: leave it out")
 
     def way(colour: str, _: int, found: Sequence[Path], root: Path) -> Way:
         from imagier.training.pairs import Way
 
         beside = None if noisy is None else pairs(found, root, noisy)
-        return Way(colour, noise=added, noisy=beside)
+        return Way(colour, noise=added, sigma=told.sigma, noisy=beside)
 
     return _restorer("denoise", told, ratios, way, images, into, groups, split, work, over, progress)
 
