@@ -1,6 +1,6 @@
 """How well noise is taken out: PSNR and SSIM on a folder of images, every model by the same noise.
 
-    python benchmarks/denoise.py BSD68 --model denoise-grey --model dncnn_25_grey.pth    # names, Model folders, DnCNN's
+    python benchmarks/denoise.py BSD68 --model denoise --model dncnn_25_grey.pth    # names, Model folders, DnCNN's
 
 Images are grey or colour as the model takes them; Gaussian noise of standard deviation 25 is neither rounded nor
 clipped, what comes out is rounded to 8 bits, as papers have it; a seed of its own for each image. With --flips each

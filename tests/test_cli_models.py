@@ -52,17 +52,17 @@ def rows(*words):
 
 def test_the_list_shows_what_is_known_and_what_is_here(tiny):
     table = rows("list")
-    assert list(table) == ["name", "builtin", *zoo.ZOO, "tiny"]
+    assert list(table) == ["name", *store.built_in(), *zoo.ZOO, "tiny"]
     assert table["name"] == ["task", "here", "precision", "licence", "pinned"]
     assert table["vgg16"] == ["embed", "no", "bsd-3-clause", "pinned"]
     assert table["dinov2-s"] == ["embed", "no", "apache-2.0", "unpinned"]
     assert table["tiny"] == ["embed", "yes", "float32", "mit", "imported"]
-    assert table["builtin"] == ["embed", "yes", "float32", "Apache-2.0", "ships", "with", "imagier"]
+    assert table["embed"] == ["embed", "yes", "float32", "Apache-2.0", "ships", "with", "imagier"]
 
 
 def test_the_list_is_there_for_programs_too(tiny):
     listed = {row["name"]: row for row in json.loads(run("list", "--json").stdout)}
-    assert list(listed) == ["builtin", *zoo.ZOO, "tiny"]
+    assert list(listed) == [*store.built_in(), *zoo.ZOO, "tiny"]
     assert listed["yolov10n"] == {
         "name": "yolov10n",
         "task": "detect",

@@ -250,7 +250,7 @@ def test_a_file_of_ones_own_under_a_name_of_the_table_is_not_called_pinned(serve
     assert "imported" in work.describe("vgg16")["pinned"]
 
 
-@pytest.mark.parametrize("name", ["builtin", "classical", "lanczos"])
+@pytest.mark.parametrize("name", ["builtin", "embed", "nuclei", "classical", "lanczos"])
 def test_a_name_of_what_ships_is_not_given_away(server, files, name):
     with pytest.raises(SettingError, match="ships with imagier"):
         work.take(files["network.onnx"], name, task="embed", size=8)

@@ -116,3 +116,28 @@ def test_every_pixel_of_a_mask_is_in_one_object(mask, cores, split):
         np.testing.assert_array_equal(made > 0, mask)
         assert set(np.unique(made)) <= set(range(int(made.max()) + 1))
         assert len(np.unique(made[mask])) == made.max()
+
+
+@settings(max_examples=40, deadline=None)
+@given(MASKS, st.floats(0, 0.5), st.integers(0, 20))
+def test_small_holes_and_objects_go_as_scikit_image_has_it(mask, fill, least):
+    from skimage.morphology import remove_small_holes, remove_small_objects
+
+    wanted = remove_small_holes(mask, max_size=int(fill * mask.size)) if fill else mask
+    wanted = remove_small_objects(wanted, max_size=least - 1) if least > 1 else wanted
+    np.testing.assert_array_equal(cleaned(mask, fill=fill, least=least), wanted)
+
+
+@settings(max_examples=30, deadline=None)
+@given(MASKS, MASKS, MASKS)
+def test_objects_do_not_depend_on_what_lies_elsewhere(one, other, cores):
+    """Side by side, with a gap: each is split as it would be alone, and numbered by its first pixel."""
+    gap = np.zeros((len(one), 1), bool)
+    for marks in (None, np.concatenate([cores, gap, cores[::-1]], 1)):
+        both = objects(np.concatenate([one, gap, other], 1), marks, split=True)
+        for mask, made, own in ((one, both[:, :15], cores), (other, both[:, 16:], cores[::-1])):
+            alone = objects(mask, None if marks is None else own, split=True)
+            pairs = {(int(a), int(b)) for a, b in zip(alone[mask], made[mask], strict=True)}
+            assert len(pairs) == alone.max() == len({b for _, b in pairs})
+        first = [int(np.flatnonzero(both == number)[0]) for number in range(1, both.max() + 1)]
+        assert first == sorted(first)

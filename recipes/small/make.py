@@ -1,6 +1,6 @@
 """The small models that ship: each trained by a config that comes with imagier, and put among those of the package.
 
-    python recipes/small/make.py denoise-grey --data ../shared/data --work work
+    python recipes/small/make.py denoise --data ../shared/data --work work
 
 Stopped at any time, the same command goes on. What a training leaves behind (logs, curves) stays in the work folder.
 """
@@ -33,8 +33,7 @@ class Recipe:
 
 RESTORATION = {"images": "restoration/train", "terms": "trained on 120 images of BSDS500, for research"}
 RECIPES = {
-    "denoise-grey": Recipe("denoiser", "denoise", **RESTORATION),
-    "denoise": Recipe("denoiser", "denoise", settings={"network": "runet:32-64-96@rgb"}, **RESTORATION),
+    "denoise": Recipe("denoiser", "denoise", **RESTORATION),
     "upscale": Recipe("upscaler", "upscale", **RESTORATION),
     "nuclei": Recipe(
         "segmenter",

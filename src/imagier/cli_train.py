@@ -224,7 +224,7 @@ def evaluate(
     if found.card.task == "segment":
         if noisy is not None or estimate:
             raise SettingError(
-                "--noisy and --estimate are for denoisers; a segmenter is judged on --images, with --noise if it is given"
+                "--noisy and --estimate are for denoisers; a segmenter is judged on --images, with --noise or without"
             )
         truth: dict[str, Any] = {"masks": _masks(masks, others), "unmasked": unmasked}
         cleaning = _cleaning(threshold, fill, least, apart)

@@ -11,11 +11,7 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
-from imagier.models.restoring import Restore
 from imagier.types import BUILTIN, Apply, Columns, Image, NameOrFile, SettingError, Stage, Step
-
-GREY, COLOUR = "denoise-grey", "denoise"
-"""The two that ship."""
 
 
 def make(
@@ -30,10 +26,10 @@ def make(
 ) -> Step:
     """`noise`: what was taken away, root mean square in 255ths; `image` goes on without it.
 
-    model: "builtin", two small networks, one for grey images and one for colour; a model's name, or the path of a
-        Model folder.
+    model: "builtin", a small network that ships, for grey images; of colour it sees each channel by itself. Or a
+        model's name, or the path of a Model folder.
     sigma: the standard deviation of the noise, in 255ths of what lies between black and white; estimated for each
-        image, unless given. For models that want to be told, as those that ship do.
+        image, unless given. For models that want to be told, as the one that ships does.
     strength: the share of what the network finds that is taken away, 0 to 1.
     flips: the mean over the image and its mirror images: some 0.05 dB for four times the work.
     memory: megabytes that the network may take, a worker: larger images go through in overlapping tiles, as large as
@@ -45,23 +41,18 @@ def make(
 
     if not 0 < strength <= 1:
         raise SettingError(f"denoise.strength cannot be {strength}: it takes a number above 0, at most 1")
-    named = {"grey": GREY, "colour": COLOUR} if model == BUILTIN else {"any": model}
-    found = {kind: find(name, "denoise") for kind, name in named.items()}
-    if sigma is not None and (sigma <= 0 or any(each.card.sigma is None for each in found.values())):
+    found = find(model, "denoise")
+    if sigma is not None and (sigma <= 0 or found.card.sigma is None):
         why = "it takes a number above 0" if sigma <= 0 else f"the model {model!r} is not told how much noise there is"
         raise SettingError(f"denoise.sigma cannot be {sigma}: {why}")
-    sides = {kind: restoring.tile_of(each, "denoise", tile, memory) for kind, each in found.items()}
-    choices = {kind: engines.choose(each, engine, "float32") for kind, each in found.items()}
+    side = restoring.tile_of(found, "denoise", tile, memory)
+    choice = engines.choose(found, engine, "float32")
 
     def load() -> Apply:
-        loaded: dict[str, Restore] = {}
+        restore = restoring.load(found, side, engine=choice.engine, flips=flips)
 
         def restored(image: Image, black: float, white: float) -> Image:
-            flat = plain(image)
-            kind = next(iter(found)) if model != BUILTIN else "grey" if flat.ndim == 2 else "colour"
-            if kind not in loaded:
-                loaded[kind] = restoring.load(found[kind], sides[kind], engine=choices[kind].engine, flips=flips)
-            made = loaded[kind](flat, black, white, sigma)
+            made = restore(plain(image), black, white, sigma)
             return made if made.ndim == image.ndim else np.repeat(made[:, :, None], 3, axis=2)
 
         def apply(columns: Columns) -> Columns:
@@ -79,8 +70,8 @@ def make(
         writes=pa.schema([pa.field("noise", pa.float32())]),
         load=load,
         passes=("image",),
-        weights=tuple(dict.fromkeys(key for each in found.values() for key in each.keys)),
-        precision="float32",
+        weights=found.keys,
+        precision=choice.precision,
         pixels=None,  # noise is smaller when an image is, and another
     )
 

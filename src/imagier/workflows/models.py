@@ -32,7 +32,8 @@ TASKS = "--task embed, denoise, upscale, detect, segment or classify"
 def listing() -> list[dict[str, Any]]:
     """What ships, the zoo's models, and all others that are here: name, task, here, precision, licence, pinned."""
     here = {folder: folder.name for folder in store.folders()}
-    rows = [_row(BUILTIN, folder, None) | {"pinned": "ships with imagier"} for folder in store.built_in().values()]
+    ours = {"pinned": "ships with imagier"}
+    rows = [_row(name, folder, None) | ours | {"name": name} for name, folder in store.built_in().items()]
     for entry in zoo.ZOO.values():
         folder = store.folder_of(entry.name)
         rows.append(_row(entry.name, folder if here.pop(folder, None) else None, entry))
