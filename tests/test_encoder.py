@@ -138,23 +138,28 @@ def test_like_images_come_near_and_others_do_not(model):
 
 def test_its_name_is_its_own(tmp_path, monkeypatch):
     monkeypatch.setenv("IMAGIER_MODELS", str(tmp_path / "models"))
-    assert listing()[0] | {"precision": None} == {
-        "name": "builtin", "task": "embed", "here": "yes", "precision": None, "licence": "Apache-2.0",
+    (row,) = (row for row in listing() if row["name"] == "embed")
+    assert row | {"precision": None} == {
+        "name": "embed", "task": "embed", "here": "yes", "precision": None, "licence": "Apache-2.0",
         "pinned": "ships with imagier",
     }  # fmt: skip
-    assert get("builtin") == find("builtin", "embed")
-    with pytest.raises(ModelError, match=r"upscale ships.*only to embed"):
-        find("builtin", "upscale")
-    carried = carry("builtin", tmp_path / "carried")
+    assert get("embed") == find("builtin", "embed")
+    with pytest.raises(ModelError, match=r"several models.*embed"):
+        get("builtin")
+    with pytest.raises(ModelError, match=r"can detect.*name one"):
+        find("builtin", "detect")
+    carried = carry("embed", tmp_path / "carried")
     with pytest.raises(SettingError, match="choose another"):
-        take(carried.folder, "builtin")
+        take(carried.folder, "embed")
     assert take(carried.folder, "mine").card.files == carried.card.files
 
 
-def test_every_built_in_model_is_where_its_task_says():
-    for folder in built_in():
+def test_every_built_in_model_is_called_as_its_folder_and_says_where_it_comes_from():
+    assert {"embed", "denoise", "upscale", "nuclei"} <= set(built_in())
+    for name, folder in built_in().items():
         card = read_model(folder).card
-        assert (card.name, card.task) == ("builtin", folder.name)
+        assert card.name == folder.name == name
+        assert card.task == {"nuclei": "segment"}.get(name, name)
         assert card.licence != "unknown"
         assert "recipes/" in card.source
 

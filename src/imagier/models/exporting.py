@@ -69,9 +69,8 @@ def export(
     if text is not None and state is not None:
         text = _trained(network, text)
     with tempfile.TemporaryDirectory(prefix="imagier-") as made:
-        shapes, files = _files(torch, architecture, network, ports, spec, text, Path(made), half)
-        if task == "segment" and spec.size is None:
-            _hold(torch, architecture, network, Path(made) / NAMES["network"], spec)
+        hold = task in ("segment", "denoise") and spec.size is None
+        shapes, files = _files(torch, architecture, network, ports, spec, text, Path(made), hold=hold, half=half)
         files |= besides or {}
         card = Card(
             name=name,
@@ -123,6 +122,8 @@ def _files(
     spec: Input,
     text: Text | None,
     made: Path,
+    *,
+    hold: bool,
     half: bool,
 ) -> tuple[dict[Role, list[tuple[Any, ...]]], dict[Role, Path | bytes]]:
     """The networks, the tokenizer and the weights, written to a folder; and the shapes of what the networks give."""
@@ -138,6 +139,8 @@ def _files(
         from imagier.models._tokenizer import clip_tokenizer
 
         files["tokenizer"] = clip_tokenizer(text.length).encode()
+    if hold:
+        _hold(torch, architecture, network, made / NAMES["network"], spec)
     if half:
         _halve(made / NAMES["network"])
         files["weights"] = files["network"]
