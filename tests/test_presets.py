@@ -301,7 +301,7 @@ def test_cells_are_found_cut_out_measured_and_grouped(tmp_path, monkeypatch):
         assert row["coverage"] == pytest.approx((labels.image > 0).mean(), rel=0.35)
         assert row["noise"] > 0
     assert all(row["area_px2"] > 0 and row["group"] is not None for row in regions)
-    imagier("organise", out, "--by", "group", "--into", tmp_path / "sorted", "--apply")
+    imagier("organise", out, "--by", "group", "--to", tmp_path / "sorted", "--apply")
     folders = [path for path in (tmp_path / "sorted").iterdir() if path.is_dir()]
     assert sum(len(list(folder.iterdir())) for folder in folders) == len(regions)
 

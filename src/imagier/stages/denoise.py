@@ -1,7 +1,7 @@
 """denoise: a network takes the noise out of every image; pixels go on clean, in their own depth.
 
 `noise` is how much was taken away: the root mean square of it, in 255ths of what lies between the image's black and
-white. A clean image has some 0.5 to 2, one with Gaussian noise of deviation 25 about 24.
+white. Of Gaussian noise of deviation 25 it is some 24.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def make(
     sigma: the standard deviation of the noise, in 255ths of what lies between black and white; estimated for each
         image, unless given. For models that want to be told, as the one that ships does.
     strength: the share of what the network finds that is taken away, 0 to 1.
-    flips: the mean over the image and its mirror images: some 0.05 dB for four times the work.
+    flips: the mean over the image and its mirror images: a little better, four times the work.
     memory: megabytes that the network may take, a worker: larger images go through in overlapping tiles, as large as
         fit; 500, unless given. tile: or so many pixels a side.
     engine: what runs the network, which is always in float32.
