@@ -16,8 +16,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from imagier.types import SettingError
-
 
 @dataclass(frozen=True)
 class Level:
@@ -80,26 +78,24 @@ class Noise:
 
 
 def parse(text: str) -> Noise:
-    """ "gaussian:0-50" and the like. Raises SettingError."""
+    """ "gaussian:0-50" and the like. Raises ValueError, in words for a person."""
     kind, _, levels = text.partition(":")
     if kind not in KINDS:
-        from imagier.types import nearest
-
-        raise SettingError(f"noise {text!r}: {nearest('noise', kind, KINDS)}")
+        raise ValueError(f"noise {text!r}: unknown noise {kind!r}. There are: {', '.join(KINDS)}")
     wanted = KINDS[kind][1]
     shape = f"{kind}:" + ",".join(each.name.upper() for each in wanted)
     given = levels.split(",") if levels else []
     if len(given) != len(wanted):
-        raise SettingError(f"noise {text!r}: it takes {shape}, each a number or a range such as 5-20")
+        raise ValueError(f"noise {text!r}: it takes {shape}, each a number or a range such as 5-20")
     ranges = []
     for each, told in zip(wanted, given, strict=True):
         first, dash, last = told.partition("-")
         try:
             low, high = float(first), float(last if dash else first)
         except ValueError:
-            raise SettingError(f"noise {text!r}: {each.name} cannot be {told!r}: a number or a range, 5-20") from None
+            raise ValueError(f"noise {text!r}: {each.name} cannot be {told!r}: a number or a range, 5-20") from None
         if not each.least <= low <= high <= each.most:
-            raise SettingError(f"noise {text!r}: {each.name} takes {each.least:g} to {each.most:g}, the less one first")
+            raise ValueError(f"noise {text!r}: {each.name} takes {each.least:g} to {each.most:g}, the less one first")
         ranges.append((low, high))
     return Noise(kind, tuple(ranges))
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from imagier.types import Image
-
 WINDOW = 5
 """Pixels a side, over which texture is the local standard deviation of grey."""
 
@@ -81,7 +79,7 @@ def asymmetry(mask: np.ndarray, angle: float) -> float:
     return float(np.mean(left))
 
 
-def colour(image: Image, mask: np.ndarray) -> dict[str, float]:
+def colour(image: np.ndarray, mask: np.ndarray) -> dict[str, float]:
     """Mean and standard deviation of each channel inside a mask: (h, w, 3) uint8, and (h, w) bool."""
     inside = image[mask].astype(np.float64)
     means, spreads = inside.mean(0), inside.std(0)

@@ -198,9 +198,7 @@ def overlay(image: Image, objects: np.ndarray, *, opacity: float = 0.35) -> Imag
     """
     from skimage.segmentation import find_boundaries
 
-    from imagier.models.preprocess import in_colour
-
-    shown = in_colour(image, "rgb").astype(np.float32)
+    shown = np.broadcast_to(np.atleast_3d(image), (*image.shape[:2], 3)).astype(np.float32)
     for at in range(objects.shape[2]):
         numbers, colour = objects[:, :, at], COLOURS[at % len(COLOURS)].astype(np.float32)
         shown[numbers > 0] = (1 - opacity) * shown[numbers > 0] + opacity * colour

@@ -10,9 +10,9 @@ import numpy as np
 
 from imagier import images
 from imagier.algorithms.fidelity import reduced
-from imagier.algorithms.noise import Noise
+from imagier.algorithms.noise import Noise, parse
 from imagier.models.preprocess import in_colour
-from imagier.types import Image, ImageError
+from imagier.types import Image, ImageError, SettingError
 
 
 @dataclass(frozen=True)
@@ -57,3 +57,11 @@ class Way:
             return in_colour(image, self.colour)
         values = (image.astype(np.float32) - np.float32(black)) * np.float32(255 / (white - black))
         return in_colour(values, self.colour)
+
+
+def noise_of(text: str) -> Noise:
+    """ "gaussian:0-50" and the like. Raises SettingError."""
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise SettingError(str(error)) from error

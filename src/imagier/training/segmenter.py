@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from imagier.algorithms import noise
 from imagier.models import architectures
 from imagier.models.exporting import read_state
 from imagier.models.model import Input, Model
@@ -24,6 +23,7 @@ from imagier.models.store import find
 from imagier.training.config import Segmenter
 from imagier.training.data import Shown, changes
 from imagier.training.fit import Learner, Plan, learn, written
+from imagier.training.pairs import noise_of
 from imagier.training.splits import PARTS
 from imagier.training.truth import Truth
 from imagier.types import BUILTIN, SettingError
@@ -122,7 +122,7 @@ def train(plan: SegmenterPlan, shown: bool) -> Model:
     train_set, val_set = (
         Shown(
             plan.of(part), plan.truth, plan.spec, config.part or PART, config.cores,
-            level if part == "train" else None, noise.parse(config.noise) if config.noise else None, config.seed,
+            level if part == "train" else None, noise_of(config.noise) if config.noise else None, config.seed,
         )
         for part in PARTS[:2]
     )  # fmt: skip

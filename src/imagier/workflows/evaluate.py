@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imagier.algorithms.noise import parse
 from imagier.collection import write_whole
 from imagier.types import ImageError, SettingError
 
@@ -142,9 +141,10 @@ def segmenter(
     from imagier.models.preprocess import in_colour
     from imagier.models.segmenting import Cleaning, classes, teller
     from imagier.models.segmenting import found as find
+    from imagier.training.pairs import noise_of
     from imagier.workflows import segment, train
 
-    how, added = how or Cleaning(), parse(noise) if noise else None
+    how, added = how or Cleaning(), noise_of(noise) if noise else None
     tell = teller(model, flips=flips)
     root, found = train.pictures(images)
     truth = train.covering(found, masks.truth(found, root), unmasked)
@@ -295,7 +295,7 @@ def restorer(
 
     from imagier.algorithms.fidelity import LEAST
     from imagier.models import restoring
-    from imagier.training.pairs import Way
+    from imagier.training.pairs import Way, noise_of
     from imagier.workflows import train
 
     spec, factor = model.card.input, model.card.scale or 1
@@ -305,7 +305,7 @@ def restorer(
         raise SettingError("say what a denoiser is to take out: --noise, such as gaussian:25, or --noisy with a folder")
     root, found = train.pictures(images)
     beside = None if noisy is None else train.pairs(found, root, noisy)
-    way = Way("grey" if spec.colour == "grey" else "rgb", factor, parse(noise) if noise else None, noisy=beside)
+    way = Way("grey" if spec.colour == "grey" else "rgb", factor, noise_of(noise) if noise else None, noisy=beside)
     told = model.card.sigma is not None and way.noise is not None and way.noise.kind == "gaussian" and not estimate
     if estimate and model.card.sigma is None:
         raise SettingError(f"{model.card.name} is never told how much noise there is: leave out --estimate")

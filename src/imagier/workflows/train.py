@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from imagier.algorithms import noise
 from imagier.collection import write_whole
 from imagier.models.model import CARD
 from imagier.types import Image, ModelError, SettingError, nearest
@@ -95,10 +94,11 @@ def segmenter(
     Raises SettingError for a config, truth or split that does not fit, before training starts.
     """
     from imagier.training import config as configs
+    from imagier.training.pairs import noise_of
 
     told, ratios = _told(configs.Segmenter, config, settings, groups, split)
     if told.noise is not None:
-        noise.parse(told.noise)
+        noise_of(told.noise)
     _free(into, over)
     root, found = pictures(images)
     truth = masks.truth(found, root)
@@ -142,11 +142,12 @@ def denoiser(
     All else is as of `segmenter`.
     """
     from imagier.training import config as configs
+    from imagier.training.pairs import noise_of
 
     told, ratios = _told(configs.Denoiser, config, settings, groups, split)
     if noisy is not None and told.noise is not None:
         raise SettingError("noise cannot be given with pairs, whose noise is their own: leave out noise, or --noisy")
-    added = noise.parse(told.noise or NOISE) if noisy is None else None
+    added = noise_of(told.noise or NOISE) if noisy is None else None
     if told.sigma is not None and (added is None or added.kind != "gaussian"):
         raise SettingError("sigma goes with noise: gaussian, whose deviation is known: leave it out")
 
