@@ -50,7 +50,7 @@ TINY = {
     "network": "runet:8-16@rgb",
     "part": 32,
     "parts": 24,
-    "epochs": 6,
+    "epochs": 10,
     "batch": 4,
     "split": "70:15:15",
     "rate": 4e-3,

@@ -201,7 +201,7 @@ def test_a_killed_training_goes_on_to_the_same_end(discs, tmp_path):
         (["--masks", "{}/masks", "--groups", "nowhere.csv:owner"], "cannot be read"),
         (["--masks", "{}/masks", "--set", "cores=true"], "do not tell objects apart"),
         (["--masks", "{}/masks", "--set", "network=resnet18"], "unknown architecture"),
-        (["--masks", "{}/masks", "--set", "network=timm:resnet18"], "imagier:unet or smp:"),
+        (["--masks", "{}/masks", "--set", "network=timm:resnet18"], "imagier:unet-small or smp:"),
         (["--masks", "{}/masks", "--set", "split=1:1"], "train:val:test"),
         (["--masks", "{}/masks", "--set", "part=64"], "--set: part goes with size=null"),
         (["--masks", "{}/masks", "--set", "size=null", "--set", "part=70"], "multiples of 32"),

@@ -283,7 +283,12 @@ def show_preset(name: str) -> None:
 @verb
 @COLLECTION
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--to", type=click.Choice(["json", "parquet", "csv", "coco", "masks", "overlays"]), required=True)
+@click.option(
+    "--to",
+    type=click.Choice(["json", "parquet", "csv", "coco", "masks", "overlays"]),
+    required=True,
+    help="The format.",
+)
 def export(collection: Path, to: str, file: Path) -> None:
     """Write a COLLECTION to FILE: json for 3-D viewers, parquet or csv with every column; coco, or a folder with masks
     or overlays, of what a step 'segment' found."""

@@ -71,7 +71,7 @@ def split(architecture: str) -> tuple[str, str, str]:
     known = COLOURS if family in DENOISERS else tuple(map(str, SCALES))
     if family not in FAMILIES or (given and at not in known):
         raise SettingError(
-            f"there is no architecture {architecture!r}: such are {', '.join(SUCH)}; what follows the @ is the "
+            f"there is no architecture {architecture!r}: such are {', '.join(SUCH)}; after the @ comes the "
             "factor, 2, 3 or 4, or of denoisers grey or rgb"
         )
     return family, size, at if given else ("grey" if family in DENOISERS else "3")
