@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +13,7 @@ from click.testing import CliRunner
 from filelock import FileLock
 from restorers import denoiser
 from test_upscale import repeating
+from trainings import broken_off, finished, scores_of
 
 from imagier import images
 from imagier.cli import main
@@ -24,7 +22,6 @@ from imagier.training.pairs import Way
 from imagier.types import ImageError
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-ALONE = os.environ | {"OMP_NUM_THREADS": "1"}
 SIDE = 72
 
 
@@ -60,13 +57,6 @@ TINY = {
 def command(kind: str, into: Path, *more: object, **settings: object) -> list[str]:
     told = [word for name, value in settings.items() for word in ("--set", f"{name}={json.dumps(value)}")]
     return [sys.executable, "-m", "imagier.cli", "train", kind, "--into", str(into), *map(str, more), *told]
-
-
-def finished(words: list[str], code: int = 0) -> subprocess.CompletedProcess:
-    ended = subprocess.run(words, capture_output=True, text=True, check=False, env=ALONE)
-    assert ended.returncode == code, ended.stderr
-    assert "Traceback" not in ended.stderr
-    return ended
 
 
 def judged(model: Path, folder: Path, *more: object) -> dict:
@@ -128,11 +118,13 @@ def test_it_runs_in_the_pipeline_and_on_pairs(trained, pictures, tmp_path):
 @pytest.mark.slow
 def test_training_goes_on_from_weights_and_from_pairs_with_a_critic(trained, pictures, tmp_path):
     into = tmp_path / "gan"
-    more = ["--noisy", pictures / "noisy", "--clean", pictures / "clean", "--adversarial"]
+    more = ["--config", "denoise", "--noisy", pictures / "noisy", "--clean", pictures / "clean", "--adversarial"]
     finished(command("denoiser", into, *more, **TINY | {"weights": str(trained / "network.onnx"), "epochs": 1}))
     told = judged(into, pictures / "clean", "--noisy", pictures / "noisy")
     assert told["psnr"]["mean"] > told["psnr_before"]["mean"] + 1  # what it began with is not lost
-    assert "adversarial: 0.01" in (into / "training.yaml").read_text()
+    kept = (into / "training.yaml").read_text()
+    assert "adversarial: 0.01" in kept
+    assert "sigma: null" in kept  # the config's own is for clean images
     assert not [name for name in read_model(into).card.files if "critic" in name]
 
 
@@ -151,19 +143,11 @@ def test_a_trained_upscaler_enlarges(pictures, tmp_path):
 def test_a_killed_training_goes_on_to_the_same_end(pictures, tmp_path):
     how = TINY | {"network": "runet:8-8@grey", "parts": 4, "epochs": 5, "adversarial": 0.01}
     more = ["--images", pictures / "clean"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": ALONE}
-    with subprocess.Popen(command("denoiser", tmp_path / "broken", *more, **how), **quiet) as broken:
-        log = tmp_path / "broken.training" / "log.csv"
-        for _ in range(1200):
-            if log.is_file() and log.read_text().count("\n") >= 3:
-                break
-            time.sleep(0.1)
-        broken.send_signal(signal.SIGKILL)
+    broken_off(command("denoiser", tmp_path / "broken", *more, **how), tmp_path / "broken.training")
     for name in ("broken", "whole"):
         finished(command("denoiser", tmp_path / name, *more, **how))
-    rows = [(tmp_path / f"{name}.training" / "log.csv").read_text().splitlines() for name in ("broken", "whole")]
-    assert len(rows[0]) == len(rows[1]) == 6
-    scores = [[float(line.split(",")[4]) for line in each[1:]] for each in rows]
+    scores = [scores_of(tmp_path / f"{name}.training") for name in ("broken", "whole")]
+    assert len(scores[0]) == 5
     np.testing.assert_allclose(scores[0], scores[1], atol=0.05)  # dB
 
 
@@ -176,7 +160,7 @@ def test_a_killed_training_goes_on_to_the_same_end(pictures, tmp_path):
         ("denoiser", ["--images", "{}/clean", "--set", "noise=blur:3"], "unknown noise 'blur'"),
         ("denoiser", ["--noisy", "{}/noisy", "--clean", "{}/clean", "--set", "noise=gaussian:3"], "their own"),
         ("denoiser", ["--images", "{}/clean", "--set", "noise=jpeg:50", "--set", "sigma=25"], "sigma goes with"),
-        ("denoiser", ["--noisy", "{}/noisy", "--clean", "{}/clean", "--set", "sigma=25"], "sigma goes with"),
+        ("denoiser", ["--noisy", "{}/noisy", "--clean", "{}/clean", "--set", "sigma=25"], "their own"),
         ("denoiser", ["--noisy", "{}/none", "--clean", "{}/clean"], "no folder"),
         ("denoiser", ["--images", "{}/clean", "--set", "network=edsr:1x8@2"], "not to denoise"),
         ("denoiser", ["--images", "{}/clean", "--set", "network=runet:8@pink"], "grey or rgb"),

@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cv2
@@ -16,6 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from filelock import FileLock
+from trainings import broken_off, finished, scores_of
 
 from imagier import images
 from imagier._names import distinct_paths
@@ -63,21 +61,10 @@ def discs(tmp_path_factory) -> Path:
 SMALL = {"size": [SIDE, SIDE], "epochs": 16, "batch": 4, "split": "60:20:20", "patience": 16}
 
 
-ALONE = os.environ | {"OMP_NUM_THREADS": "1"}
-"""Small images are learnt from no faster by two threads, and much slower where other tests run beside them."""
-
-
 def command(discs: Path, into: Path, *more: str, **settings: object) -> list[str]:
     told = [word for name, value in (SMALL | settings).items() for word in ("--set", f"{name}={json.dumps(value)}")]
     words = ["train", "segmenter", "--images", str(discs / "images"), "--into", str(into), *told, *more]
     return [sys.executable, "-m", "imagier.cli", *words]
-
-
-def finished(words: list[str], code: int = 0) -> subprocess.CompletedProcess:
-    ended = subprocess.run(words, capture_output=True, text=True, check=False, env=ALONE)
-    assert ended.returncode == code, ended.stderr
-    assert "Traceback" not in ended.stderr
-    return ended
 
 
 @pytest.fixture(scope="module")
@@ -164,20 +151,12 @@ def test_masks_overlays_and_objects_are_written(trained, discs, tmp_path):
 def test_a_killed_training_goes_on_to_the_same_end(discs, tmp_path):
     more = ["--label-images", str(discs / "labels")]
     how = {"cores": True, "epochs": 5, "augment": "strong"}
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": ALONE}
-    with subprocess.Popen(command(discs, tmp_path / "broken", *more, **how), **quiet) as broken:
-        log = tmp_path / "broken.training" / "log.csv"
-        for _ in range(1200):
-            if log.is_file() and log.read_text().count("\n") >= 3:
-                break
-            time.sleep(0.1)
-        broken.send_signal(signal.SIGKILL)
+    broken_off(command(discs, tmp_path / "broken", *more, **how), tmp_path / "broken.training")
     assert not (tmp_path / "broken").exists()
     for name in ("broken", "whole"):
         finished(command(discs, tmp_path / name, *more, **how))
-    rows = [(tmp_path / f"{name}.training" / "log.csv").read_text().splitlines() for name in ("broken", "whole")]
-    assert len(rows[0]) == len(rows[1]) == 6
-    scores = [[float(line.split(",")[4]) for line in each[1:]] for each in rows]
+    scores = [scores_of(tmp_path / f"{name}.training") for name in ("broken", "whole")]
+    assert len(scores[0]) == 5
     np.testing.assert_allclose(scores[0], scores[1], atol=0.01)
     assert read_model(tmp_path / "broken").card.labels == ("object", "core")
     whole = read_model(tmp_path / "whole").card.files["weights"]

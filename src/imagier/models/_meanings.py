@@ -161,7 +161,7 @@ SIDES = (48, 32)
 
 def _image(facts: Facts, told: Told, layout: str) -> Meaning:
     """Of an upscaler: an image; how many times larger, two sizes tell."""
-    end, trial, given = _larger(facts, told, layout, "an upscaler")
+    end, trial, given = _pictured(facts, told, layout, "an upscaler")
     ratios = {None if out is None else out / side for out, side in zip(given[2:], SIDES, strict=True)}
     found = ratios.pop() if len(ratios) == 1 else None
     if found is None and told.scale is None:
@@ -174,7 +174,7 @@ def _image(facts: Facts, told: Told, layout: str) -> Meaning:
 
 def _clean(facts: Facts, told: Told, layout: str) -> Meaning:
     """Of a denoiser: an image of the same size."""
-    end, trial, given = _larger(facts, told, layout, "a denoiser")
+    end, trial, given = _pictured(facts, told, layout, "a denoiser")
     if any(out not in (None, side) for out, side in zip(given[2:], trial[2:], strict=True)):
         raise SettingError(
             f"{facts.path} gives {said(given)} for {said(trial)}; a denoiser gives the size that it takes"
@@ -187,7 +187,7 @@ def _as_it_is(trial: Shape) -> dict[str, Any]:
     return {"mean": (0.0,) * channels, "std": (1.0,) * channels, "fit": "none"}
 
 
-def _larger(facts: Facts, told: Told, layout: str, what: str) -> tuple[str, Shape, Shape]:
+def _pictured(facts: Facts, told: Told, layout: str, what: str) -> tuple[str, Shape, Shape]:
     """Of a network from images to images: its output, and the shape that it gives for one that it takes."""
     end = _only(facts, told, told.output)
     (shape,) = facts.inputs.values()

@@ -24,6 +24,7 @@ from imagier.algorithms.masks import cores
 from imagier.algorithms.noise import Noise
 from imagier.models.model import Input
 from imagier.models.preprocess import in_colour, place
+from imagier.training.pairs import noised
 from imagier.training.truth import Mask, Truth
 from imagier.types import ImageError, SettingError
 
@@ -91,6 +92,25 @@ def _eight(data: bytes) -> np.ndarray:
     return in_colour(images.to_uint8(decoded.image, decoded.black, decoded.white), "rgb")
 
 
+class Kept:
+    """Pairs of arrays by place, prepared once, as long as KEPT bytes hold them."""
+
+    def __init__(self) -> None:
+        self.pairs: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self.held = 0
+
+    def pair(self, at: int, prepare: Callable[[int], tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+        """That of a place."""
+        if at in self.pairs:
+            return self.pairs[at]
+        made = prepare(at)
+        size = sum(each.nbytes for each in made)
+        if self.held + size <= KEPT:
+            self.held += size
+            self.pairs[at] = made
+        return made
+
+
 @dataclass
 class Shown(torch.utils.data.Dataset):
     """The images of a part, as (pixels (3, h, w) uint8, targets (channels, h, w) uint8).
@@ -109,15 +129,14 @@ class Shown(torch.utils.data.Dataset):
     noise: Noise | None
     """Added to every image, rounded to 8 bits as a file would be."""
     seed: int
-    kept: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
-    held: int = 0
+    kept: Kept = field(default_factory=Kept)
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, entry: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
         epoch, at = entry
-        pixels, targets = self.kept.get(at) or self.prepared(at)
+        pixels, targets = self.kept.pair(at, self.prepared)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(hash((self.seed, max(epoch, 0), at)) & 0x7FFFFFFF)
             if self.spec.size is None:
@@ -126,9 +145,11 @@ class Shown(torch.utils.data.Dataset):
             masks = tv_tensors.Mask(torch.from_numpy(np.ascontiguousarray(targets.transpose(2, 0, 1))))
             if epoch >= 0 and self.changes is not None:
                 image, masks = self.changes(image, masks)
+        shown = image.as_subclass(torch.Tensor)
         if self.noise is not None:
-            image = tv_tensors.Image(torch.from_numpy(noised(image.numpy(), self.noise, (self.seed, epoch + 1, at))))
-        return image.as_subclass(torch.Tensor), masks.as_subclass(torch.Tensor)
+            made = noised(shown.permute(1, 2, 0).numpy(), self.noise, (self.seed, epoch + 1, at))
+            shown = torch.from_numpy(made).permute(2, 0, 1).contiguous()
+        return shown, masks.as_subclass(torch.Tensor)
 
     def prepared(self, at: int) -> tuple[np.ndarray, np.ndarray]:
         """An image and its targets, (h, w, 3) and (h, w, channels) uint8, at the network's size."""
@@ -139,9 +160,6 @@ class Shown(torch.utils.data.Dataset):
         if self.spec.size is not None:
             eight = place(eight, self.spec)[0]
             channels = brought(channels, self.spec)
-        if self.held + eight.nbytes + channels.nbytes <= KEPT:
-            self.held += eight.nbytes + channels.nbytes
-            self.kept[at] = eight, channels
         return eight, channels
 
     def cut(self, pixels: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -152,12 +170,6 @@ class Shown(torch.utils.data.Dataset):
             pixels, targets = (np.pad(each, more, mode="symmetric") for each in (pixels, targets))
         y, x = (int(torch.randint(side - self.part + 1, ())) for side in pixels.shape[:2])
         return pixels[y : y + self.part, x : x + self.part], targets[y : y + self.part, x : x + self.part]
-
-
-def noised(pixels: np.ndarray, noise: Noise, seed: tuple[int, ...]) -> np.ndarray:
-    """(channels, h, w) uint8 with noise, rounded and clipped."""
-    made = noise.add(np.moveaxis(pixels, 0, 2).astype(np.float32), np.random.default_rng(seed))
-    return np.ascontiguousarray(np.moveaxis(np.rint(made).clip(0, 255).astype(np.uint8), 2, 0))
 
 
 def targets(mask: Mask, with_cores: bool) -> np.ndarray:

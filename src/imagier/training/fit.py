@@ -238,19 +238,14 @@ def fit(learner: Learner, train: Any, val: Any, work: Path, score: str, shown: b
 
 
 def learn(
-    plan: Plan,
-    learner: Callable[[int], Learner],
-    train: torch.utils.data.Dataset,
-    val: torch.utils.data.Dataset,
-    score: str,
-    shown: bool,
+    plan: Plan, learner: Callable[[int], Learner], train: Any, val: Any, score: str, shown: bool
 ) -> Mapping[str, Any]:
-    """Train on one set of samples, choose by another; entries of both are (epoch, place), as `Order` gives them.
+    """Train on one data set, choose by another: both have a length, and entries (epoch, place), as `Order` gives them.
 
     learner: for so many steps. Gives the best checkpoint's state of the network.
     """
     config = plan.config
-    count, judging, times = len(plan.of("train")), len(plan.of("val")), config.parts or 1
+    count, times = len(train), config.parts or 1
     whole = count * times >= config.batch
     made = learner(max(1, count * times // config.batch) * config.epochs)
     order = Order(count, times, config.seed, lambda: made.current_epoch)
@@ -258,7 +253,7 @@ def learn(
         torch.utils.data.DataLoader(
             each, config.batch, sampler=sampler, num_workers=config.workers, drop_last=drop_last
         )
-        for each, sampler, drop_last in ((train, order, whole), (val, Unchanged(judging), False))
+        for each, sampler, drop_last in ((train, order, whole), (val, Unchanged(len(val)), False))
     )  # fmt: skip
     return fit(made, train_from, val_from, plan.work, score, shown)
 

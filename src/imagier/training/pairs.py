@@ -19,7 +19,7 @@ from imagier.types import Image, ImageError, SettingError
 class Way:
     """How one comes from a file to what a network is shown and what it is to make of that."""
 
-    colour: str
+    colour: str = "rgb"
     """What the network takes: grey or rgb."""
     factor: int = 1
     """Above 1, what is shown is so much smaller: MATLAB's bicubic reduction."""
@@ -57,6 +57,13 @@ class Way:
             return in_colour(image, self.colour)
         values = (image.astype(np.float32) - np.float32(black)) * np.float32(255 / (white - black))
         return in_colour(values, self.colour)
+
+
+def noised(image: Image, noise: Noise, seed: tuple[int, ...]) -> Image:
+    """(h, w) or (h, w, c) uint8 with noise, rounded and clipped as a file would be."""
+    made = noise.add(np.atleast_3d(image).astype(np.float32), np.random.default_rng(seed))
+    rounded: Image = np.rint(made).clip(0, 255).astype(np.uint8).reshape(image.shape)
+    return rounded
 
 
 def noise_of(text: str) -> Noise:

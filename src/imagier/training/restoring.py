@@ -20,7 +20,7 @@ from imagier.models.model import Input, Model, Task
 from imagier.models.networks import describe
 from imagier.models.restoring import LEAST, MIDDLE
 from imagier.training.config import Restorer
-from imagier.training.data import KEPT, Sample
+from imagier.training.data import Kept, Sample
 from imagier.training.fit import Learner, Plan, learn, written
 from imagier.training.pairs import Way
 from imagier.types import SettingError
@@ -41,8 +41,7 @@ class Pairs(torch.utils.data.Dataset):
     way: Way
     part: int
     seed: int
-    kept: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
-    held: int = 0
+    kept: Kept = field(default_factory=Kept)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -71,14 +70,7 @@ class Pairs(torch.utils.data.Dataset):
 
     def pair(self, at: int, least: int) -> tuple[np.ndarray, np.ndarray]:
         """Of a place, mirrored to so many pixels at the right and the bottom where it is smaller."""
-        pair = self.kept.get(at)
-        if pair is None:
-            pair = self.way.whole(self.samples[at].path)
-            size = sum(each.nbytes for each in pair)
-            if self.held + size <= KEPT:
-                self.held += size
-                self.kept[at] = pair
-        shown, wanted = pair
+        shown, wanted = self.kept.pair(at, lambda place: self.way.whole(self.samples[place].path))
         more = [max(0, least - side) for side in shown.shape[:2]]
         if any(more):
             shown, wanted = (

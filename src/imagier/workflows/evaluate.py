@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from imagier.models.model import Model
     from imagier.models.segmenting import Cleaning
     from imagier.outputs.evaluation import Row
+    from imagier.training.pairs import Way
     from imagier.training.truth import Truth
     from imagier.workflows.train import Masks
 
@@ -141,7 +142,7 @@ def segmenter(
     from imagier.models.preprocess import in_colour
     from imagier.models.segmenting import Cleaning, classes, teller
     from imagier.models.segmenting import found as find
-    from imagier.training.pairs import noise_of
+    from imagier.training.pairs import noise_of, noised
     from imagier.workflows import segment, train
 
     how, added = how or Cleaning(), noise_of(noise) if noise else None
@@ -155,8 +156,7 @@ def segmenter(
     for number, path in enumerate(tqdm(listed, desc="judging", unit="image", disable=not progress, file=sys.stderr)):
         image = segment.read(path)
         if added is not None:
-            pixels = added.add(np.atleast_3d(image).astype(np.float32), np.random.default_rng((SEED, number)))
-            image = np.rint(pixels).clip(0, 255).astype(np.uint8).reshape(image.shape)
+            image = noised(image, added, (SEED, number))
         true = truth.draw[path](*image.shape[:2])
         made = find(image, model, tell, how)
         for name, at, place in pairs:
@@ -293,7 +293,6 @@ def restorer(
     """
     from tqdm import tqdm
 
-    from imagier.algorithms.fidelity import LEAST
     from imagier.models import restoring
     from imagier.training.pairs import Way, noise_of
     from imagier.workflows import train
@@ -315,31 +314,20 @@ def restorer(
     rows: list[tuple[float, Row]] = []
     listed = _of_part(model, found, part)
     for number, path in enumerate(tqdm(listed, desc="judging", unit="image", disable=not progress, file=sys.stderr)):
-        given, true = (each.astype(np.float32) for each in way.whole(path))
-        if (least := LEAST + (2 * factor if factor > 1 else 0)) > min(true.shape[:2]):
-            raise ImageError(f"{path} is too small to be judged: SSIM takes {least} pixels a side or more")
-        sigma = None
-        if way.noise is not None:
-            rng = np.random.default_rng((SEED, number))
-            drawn = way.noise.draw(rng)
-            given = drawn.add(given, rng)
-            sigma = drawn.ranges[0][0] if told else None
-        if given.shape[2] == 1:
-            made = restore(given[:, :, 0] / np.float32(255), 0.0, 1.0, sigma)[:, :, None]
-        else:
-            made = restore(given / np.float32(255), 0.0, 1.0, sigma)
-        made, before = _eight(made * 255), _before(given, factor)
-        measures: dict[str, float] = {}
-        for name, each in (("", made), ("_before", before)):
-            measures |= {key + name: value for key, value in _fidelity(each, _eight(true), factor).items()}
+        given, true, sigma = _trial(way, path, number)
+        shown = given[:, :, 0] if given.shape[2] == 1 else given
+        made = _eight(np.atleast_3d(restore(shown / np.float32(255), 0.0, 1.0, sigma if told else None)) * 255)
+        before = _before(given, factor)
+        measures = _fidelity(made, true, factor)
+        measures |= {f"{name}_before": value for name, value in _fidelity(before, true, factor).items()}
         judged.append((path, measures))
         if page is not None:
             from imagier.outputs.evaluation import Row
 
-            pictures = {"shown": _eight(before), "true": _eight(true), "made": made}
-            shown = {what: each[:, :, 0] if each.shape[2] == 1 else each for what, each in pictures.items()}
+            pictures = {"shown": before, "true": true, "made": made}
+            flat = {what: each[:, :, 0] if each.shape[2] == 1 else each for what, each in pictures.items()}
             words = f"{measures['psnr']:.2f} dB, before {measures['psnr_before']:.2f}"
-            rows = _worst(rows, measures["psnr"], Row(str(path), words, shown))
+            rows = _worst(rows, measures["psnr"], Row(str(path), words, flat))
     made_of = f"reduced {factor} times (bicubic)" if factor > 1 else f"with noise {noise}" if noise else f"of {noisy}"
     how = f"Y of BT.601, {factor} pixels of border cropped" if factor > 1 else "all pixels and channels"
     if model.card.sigma is not None:
@@ -351,6 +339,25 @@ def restorer(
 
         write_page(page, restoration.told, restoration.lines(), [row for _, row in rows], tinted=False)
     return restoration
+
+
+def _trial(way: Way, path: Path, number: int) -> tuple[np.ndarray, np.ndarray, float | None]:
+    """What is shown of an image, (h, w, c) float32 on 0 to 255, what is true, uint8, and the noise's first level.
+
+    Raises ImageError for an image that is too small to be judged.
+    """
+    from imagier.algorithms.fidelity import LEAST
+
+    given, true = way.whole(path)
+    least = LEAST + (2 * way.factor if way.factor > 1 else 0)
+    if least > min(true.shape[:2]):
+        raise ImageError(f"{path} is too small to be judged: SSIM takes {least} pixels a side or more")
+    given, true = given.astype(np.float32), _eight(true)
+    if way.noise is None:
+        return given, true, None
+    rng = np.random.default_rng((SEED, number))
+    drawn = way.noise.draw(rng)
+    return drawn.add(given, rng), true, drawn.ranges[0][0]
 
 
 def _eight(image: np.ndarray) -> np.ndarray:
@@ -372,7 +379,7 @@ def _fidelity(made: np.ndarray, true: np.ndarray, factor: int) -> dict[str, floa
 
     if factor > 1:
         inside = (slice(factor, -factor), slice(factor, -factor))
-        made, true = luma(made)[inside], luma(true)[inside]
+        made, true = (luma(each)[inside] if each.shape[2] == 3 else each[inside] for each in (made, true))
     return {"psnr": psnr(made, true), "ssim": ssim(made, true)}
 
 

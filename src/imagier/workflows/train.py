@@ -141,23 +141,25 @@ def denoiser(
     images: the clean ones. noisy: a folder of noisy ones that are called as those are, of the same size.
     All else is as of `segmenter`.
     """
+    import msgspec
+
     from imagier.training import config as configs
-    from imagier.training.pairs import noise_of
+    from imagier.training.pairs import Way, noise_of
 
     told, ratios = _told(configs.Denoiser, config, settings, groups, split)
-    if noisy is not None and told.noise is not None:
-        raise SettingError("noise cannot be given with pairs, whose noise is their own: leave out noise, or --noisy")
+    if noisy is not None:
+        if given := {"noise", "sigma"} & set(settings or {}):
+            raise SettingError(
+                f"{given.pop()} cannot be set with pairs, whose noise is their own: leave it out, or --noisy"
+            )
+        told = msgspec.structs.replace(told, noise=None, sigma=None)  # a config's are for clean images
     added = noise_of(told.noise or NOISE) if noisy is None else None
     if told.sigma is not None and (added is None or added.kind != "gaussian"):
         raise SettingError("sigma goes with noise: gaussian, whose deviation is known: leave it out")
-
-    def way(colour: str, _: int, found: Sequence[Path], root: Path) -> Way:
-        from imagier.training.pairs import Way
-
-        beside = None if noisy is None else pairs(found, root, noisy)
-        return Way(colour, noise=added, sigma=told.sigma, noisy=beside)
-
-    return _restorer("denoise", told, ratios, way, images, into, groups, split, work, over, progress)
+    _free(into, over)
+    root, found = pictures(images)
+    way = Way(noise=added, sigma=told.sigma, noisy=None if noisy is None else pairs(found, root, noisy))
+    return _restorer("denoise", told, ratios, way, found, _groups(groups, root, found), into, split, work, progress)
 
 
 def upscaler(
@@ -174,15 +176,12 @@ def upscaler(
 ) -> Model:
     """Train an upscaler, or go on with it: on images and their bicubic reductions. All else is as of `segmenter`."""
     from imagier.training import config as configs
+    from imagier.training.pairs import Way
 
     told, ratios = _told(configs.Upscaler, config, settings, groups, split)
-
-    def way(colour: str, factor: int, _: Sequence[Path], _root: Path) -> Way:
-        from imagier.training.pairs import Way
-
-        return Way(colour, factor=factor)
-
-    return _restorer("upscale", told, ratios, way, images, into, groups, split, work, over, progress)
+    _free(into, over)
+    root, found = pictures(images)
+    return _restorer("upscale", told, ratios, Way(), found, _groups(groups, root, found), into, split, work, progress)
 
 
 ADVERSARIAL = 0.01
@@ -210,35 +209,31 @@ def _restorer(
     task: Task,
     told: Restorer,
     ratios: tuple[float, float, float],
-    way: Callable[[str, int, Sequence[Path], Path], Way],
-    images: Path,
+    way: Way,
+    found: Sequence[Path],
+    groups_of: list[str] | None,
     into: Path,
-    groups: str | None,
     split: Path | None,
     work: Path | None,
-    over: bool,
     progress: bool,
 ) -> Model:
-    """way: of the network's colours and factor, the images and their folder."""
-    _free(into, over)
-    root, found = pictures(images)
-    groups_of = _groups(groups, root, found)
+    """way: without the colours and the factor, which the network decides."""
     _there()
     from imagier.training.restoring import RestorerPlan, begun, train
 
     network, spec, factor = begun(told, task)
-    chosen = way(spec.colour, factor, found, root)
+    way = replace(way, colour=spec.colour, factor=factor)
 
     def check(path: Path, _: Image) -> tuple[float, ...]:
-        if chosen.noisy is not None or factor > 1:
-            chosen.whole(path)
+        if way.noisy is not None or factor > 1:
+            way.whole(path)
         return ()
 
     samples = _read(found, check, progress)
     work = work or into.with_name(f"{into.name}.training")
     parted = _parted(samples, groups_of, ratios, told.seed, split)
     _taken_up(work, told, parted)
-    return train(RestorerPlan(told, network, spec, samples, parted, into, work, chosen), task, progress)
+    return train(RestorerPlan(told, network, spec, samples, parted, into, work, way), task, progress)
 
 
 def pairs(found: Sequence[Path], root: Path, folder: Path) -> dict[Path, Path]:
