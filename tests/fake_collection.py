@@ -176,6 +176,7 @@ def fake(
         "depth": pa.array(["uint8"] * n, pa.string()),
         "black": pa.array([0.0] * n, pa.float32()),
         "white": pa.array([255.0] * n, pa.float32()),
+        "pixel_size_um": pa.nulls(n, pa.float32()),
         "thumbnail": pa.array([pictures[i % len(pictures)] for i in range(n)], pa.binary()),
         "phash": pa.array(range(n), pa.uint64()),
     }

@@ -241,6 +241,7 @@ def drawn_rows(n: int = 6) -> Columns:
         "depth": [str(image.dtype) for image in images],
         "black": [0.0 if image.dtype == np.uint8 else float(image.min()) for image in images],
         "white": [255.0 if image.dtype == np.uint8 else float(image.max()) for image in images],
+        "pixel_size_um": [None, 0.25] * (n // 2),
         "image": images,
         "box": [None] * n,
         "regions": [regions(image) for image in images],

@@ -23,6 +23,7 @@ from imagier import execute, quarantine
 from imagier.collection import Collection
 from imagier.execute import Contents, Pass, Work, Worker, arrow
 from imagier.pipeline import Pipeline
+from imagier.types import CollectionError
 from imagier.workflows.run import run
 from imagier.workflows.summary import last_run
 
@@ -168,6 +169,11 @@ def test_regions_are_items_with_parent_box_thumbnail_and_pixels(tmp_path):
     assert (made.pixels(parts[1]["id"]) == GREEN).all()
     assert made.pixels(parts[1]["id"]).shape == (32, 32, 3)
     assert made.pixels(parent["id"]).shape == (32, 64, 3)
+    pixels = made.reader([row["id"] for row in rows[1:]])
+    for row in rows[1:]:
+        assert (pixels(row["id"]) == made.pixels(row["id"])).all()
+    with pytest.raises(CollectionError, match=rows[0]["id"]):
+        pixels(rows[0]["id"])  # was not asked for
     again = go(tmp_path / "images", tmp_path / "out", ["halves", "tint"])
     assert last_run(again).decoded == 0
 

@@ -292,6 +292,54 @@ def test_channels_that_are_no_colours_are_refused() -> None:
     refused(tiff(noise(5, 8, 8), photometric="minisblack", planarconfig="separate"), "5 MINISBLACK channels")
 
 
+# the size of a pixel
+
+
+def ome(**told: Any) -> bytes:
+    out = io.BytesIO()
+    tifffile.imwrite(out, noise(6, 8), ome=True, metadata=told)
+    return out.getvalue()
+
+
+def imagej(unit: str, across: float = 4, down: float = 4) -> bytes:
+    out = io.BytesIO()
+    tifffile.imwrite(out, noise(6, 8), imagej=True, resolution=(across, down), metadata={"unit": unit})
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "micrometres"),
+    [
+        (ome(PhysicalSizeX=0.325, PhysicalSizeY=0.325), 0.325),
+        (ome(PhysicalSizeX=65, PhysicalSizeY=65, PhysicalSizeXUnit="nm", PhysicalSizeYUnit="nm"), 0.065),
+        (ome(PhysicalSizeX=0.325, PhysicalSizeY=0.5), None),  # not square: no one length
+        (ome(PhysicalSizeX=1, PhysicalSizeY=1, PhysicalSizeXUnit="pixel", PhysicalSizeYUnit="pixel"), None),
+        (ome(), None),
+        (imagej("micron"), 0.25),
+        (imagej("\\u00B5m"), 0.25),
+        (imagej("mm"), 250),
+        (imagej("inch", 4, 5), None),
+        (imagej("pixel"), None),
+        (tiff(noise(6, 8), resolution=(300, 300), resolutionunit=2), None),  # for a printer
+        (dicom(noise(6, 8), PixelSpacing=[0.02, 0.02]), 20),
+        (dicom(noise(6, 8), PixelSpacing=[0.02, 0.05]), None),
+        (dicom(noise(6, 8)), None),
+        (saved(noise(6, 8), "PNG", dpi=(300, 300)), None),
+    ],
+)
+def test_the_size_of_a_pixel_is_what_a_microscope_or_scanner_wrote(data: bytes, micrometres: float | None) -> None:
+    told = images.decode(data).pixel_size
+    assert told == (None if micrometres is None else pytest.approx(micrometres))
+
+
+def test_a_damaged_size_of_a_pixel_costs_no_picture() -> None:
+    data = ome(PhysicalSizeX=0.325, PhysicalSizeY=0.325)
+    for wrong in (b"nan  ", b"0.000", b"-1.00", b"?????"):
+        decoded = images.decode(data.replace(b'"0.325"', b'"' + wrong + b'"'))
+        assert decoded.pixel_size is None
+        np.testing.assert_array_equal(decoded.image, noise(6, 8))
+
+
 # frames
 
 

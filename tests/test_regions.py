@@ -105,17 +105,21 @@ def test_the_outline_drawn_and_filled_covers_the_largest_part(seed, share):
 def columns(mask: np.ndarray | None, **more) -> dict:
     image = np.full((240, 240, 3), (180, 120, 60), np.uint8)
     packed = None if mask is None else images.encode(np.where(mask, np.uint8(255), np.uint8(0)), "png")
-    return {"image": [image], "black": [0.0], "white": [255.0], "box": [[10, 20, 250, 260]], "mask": [packed], **more}
+    of_image = {"image": [image], "black": [0.0], "white": [255.0], "pixel_size_um": [None]}
+    return of_image | {"box": [[10, 20, 250, 260]], "mask": [packed], **more}
 
 
-def test_lengths_are_in_pixels_or_in_micrometres():
+def test_lengths_are_in_pixels_and_in_micrometres_where_the_size_of_a_pixel_is_known():
     mask = ellipse(80, 40, 0)
-    plain, scaled = (MEASURE.make(pixel_size=size) for size in (None, 0.5))
-    one, other = plain.load()(columns(mask)), scaled.load()(columns(mask))
+    plain, told = MEASURE.make(), MEASURE.make(pixel_size=0.5)
+    one = plain.load()(columns(mask))
     assert set(plain.writes.names) == set(one)
-    assert other["area_um2"][0] == pytest.approx(one["area_px2"][0] / 4)
-    assert other["perimeter_um"][0] == pytest.approx(one["perimeter_px"][0] / 2)
-    assert other["orientation_deg"] == one["orientation_deg"]
+    assert one["area_um2"] == one["major_axis_um"] == [None]
+    for made in (told.load()(columns(mask, pixel_size_um=[2.0])), plain.load()(columns(mask, pixel_size_um=[0.5]))):
+        assert made["area_um2"][0] == pytest.approx(made["area_px2"][0] / 4)
+        assert made["perimeter_um"][0] == pytest.approx(made["perimeter_px"][0] / 2)
+        assert made["area_px2"] == one["area_px2"]
+        assert made["orientation_deg"] == one["orientation_deg"]
     assert (one["red_mean"][0], one["green_mean"][0]) == (180, 120)
     with pytest.raises(SettingError, match="micrometres a pixel"):
         MEASURE.make(pixel_size=0.0)

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from filelock import FileLock
 from trainings import broken_off, finished, scores_of
@@ -22,6 +23,7 @@ from imagier.models.model import read_model
 from imagier.models.segmenting import Cleaning
 from imagier.outputs.masks import overlay
 from imagier.training import config
+from imagier.training.segmenter import soft_dice
 from imagier.training.truth import Truth
 from imagier.types import ModelError, SettingError
 from imagier.workflows import train as work
@@ -79,6 +81,17 @@ def trained(discs, tmp_path_factory) -> Path:
             told = finished(command(discs, into, *more))
             assert f"written: {into}" in told.stdout
     return into
+
+
+def test_a_small_object_counts_as_much_as_a_large_one():
+    wanted = torch.zeros(3, 1, 64, 64)
+    wanted[0, 0, :60, :60], wanted[1, 0, 10:14, 10:14] = 1, 1  # and the third image is empty
+    small, large = wanted.clone(), wanted.clone()
+    small[1], large[0] = 0, 0
+    assert soft_dice(wanted, wanted) < 0.001
+    for missed in (small, large):
+        assert soft_dice(missed, wanted) == pytest.approx(0.5, abs=0.05)
+    assert soft_dice(wanted[2:], wanted[2:]) == 0
 
 
 @pytest.mark.slow

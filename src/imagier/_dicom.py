@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imagier._page import Page, check_page, quiet, reason, unit_range
+from imagier._page import Page, aside, check_page, quiet, reason, square, unit_range
 from imagier.types import Image, ImageError
 
 if TYPE_CHECKING:
@@ -35,13 +35,25 @@ def read_dicom(data: bytes, page: int) -> Page:
         pages = int(head.get("NumberOfFrames") or 1)
         check_page(page, pages)
         width, height, depth = int(head.Columns), int(head.Rows), _depth(head)
+        pixel_size = aside(lambda: _pixel_size(head))
 
     def pixels(_divisor: int) -> Image:
         with quiet("pydicom"), _own_errors():
             dataset = _dataset(data, pixels=True)
             return _colour(dataset, page) if int(dataset.get("SamplesPerPixel", 1)) > 1 else _grey(dataset, page)
 
-    return Page("DICOM", pages, width, height, depth, pixels)
+    return Page("DICOM", pages, width, height, depth, pixels, pixel_size=pixel_size)
+
+
+def _pixel_size(dataset: Dataset) -> float | None:
+    """Micrometres a pixel: PixelSpacing, of the image or, where it has many frames, shared by all (C.7.6.16.2.1)."""
+    places = [dataset]
+    for group in dataset.get("SharedFunctionalGroupsSequence") or ():
+        places.extend(group.get("PixelMeasuresSequence") or ())
+    spacing = next((told for place in places if (told := place.get("PixelSpacing"))), None)
+    if spacing is None or len(spacing) != 2:
+        return None
+    return square(float(spacing[1]) * 1000, float(spacing[0]) * 1000)
 
 
 @contextmanager

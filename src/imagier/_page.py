@@ -41,6 +41,22 @@ class Page:
     """The EXIF tag, 1 to 8."""
     scales: bool = False
     """Whether the divisor is followed."""
+    pixel_size: float | None = None
+    """Micrometres a pixel, where the file tells."""
+
+
+def aside(read: Callable[[], float | None]) -> float | None:
+    """What a file says beside its picture; None where that is damaged: the picture is whole without it."""
+    try:
+        return read()
+    except DAMAGE:
+        return None
+
+
+def square(across: float, down: float) -> float | None:
+    """The pixel size of both directions, which must be a length and the same to a hundredth; None if not."""
+    fits = np.isfinite([across, down]).all() and min(across, down) > 0 and abs(across / down - 1) < 0.01
+    return float(across) if fits else None
 
 
 def check_size(width: int, height: int, limit: int) -> None:

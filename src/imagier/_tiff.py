@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from imagier._page import Page, check_page, check_size, flatten, grey_if_equal, quiet, unit_range
+from imagier._page import Page, aside, check_page, check_size, flatten, grey_if_equal, quiet, square, unit_range
 from imagier._raster import jpeg_end
 from imagier.types import Image, ImageError
 
 if TYPE_CHECKING:
-    from tifffile import TiffPage
+    from tifffile import TiffFile, TiffPage
 
 _JPEG = (6, 7, 34892, 33007)
+
+MICROMETRES = {
+    "pm": 1e-6, "nm": 1e-3, "nanometer": 1e-3, "um": 1.0, "\u00b5m": 1.0, "\u03bcm": 1.0, "\\u00b5m": 1.0,
+    "\\u00b5": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0, "mm": 1e3, "millimeter": 1e3, "cm": 1e4,
+    "centimeter": 1e4, "m": 1e6, "meter": 1e6, "in": 25400.0, "inch": 25400.0,
+}  # fmt: skip
+"""Units as OME and ImageJ write them, the micro sign also escaped; others, such as pixel, are no lengths."""
 
 
 def read_tiff(data: bytes, page: int, limit: int) -> Page:
@@ -34,6 +42,7 @@ def read_tiff(data: bytes, page: int, limit: int) -> Page:
         tag = first.tags.get(274)
         orientation = tag.value if tag is not None and tag.value in range(1, 9) else 1
         width, height, depth = int(first.imagewidth), int(first.imagelength), _depth(first)
+        pixel_size = aside(lambda: _pixel_size(file, first))
 
     def pixels(_divisor: int) -> Image:
         with quiet("tifffile"), tifffile.TiffFile(io.BytesIO(data)) as file:
@@ -43,7 +52,32 @@ def read_tiff(data: bytes, page: int, limit: int) -> Page:
             _check_segments(again, data, limit)
             return _picture(again, colour)
 
-    return Page("TIFF", pages, width, height, depth, pixels, int(orientation))
+    return Page("TIFF", pages, width, height, depth, pixels, int(orientation), pixel_size=pixel_size)
+
+
+def _pixel_size(file: TiffFile, page: TiffPage) -> float | None:
+    """Micrometres a pixel by OME's or ImageJ's metadata; None where they are silent or of no length."""
+    if file.is_ome and file.ome_metadata:  # by its text: a parser would expand entities that a stranger wrote
+        told = {_ome(element) for element in re.findall(r"<(?:\w+:)?Pixels\b[^>]*>", file.ome_metadata)}
+        return told.pop() if len(told) == 1 else None  # several images of different scale: which page is whose?
+    if not file.is_imagej or not file.imagej_metadata:
+        return None
+    unit = MICROMETRES.get(str(file.imagej_metadata.get("unit", "")).strip().lower())
+    across, down = page.resolution
+    return square(unit / across, unit / down) if unit is not None and min(across, down) > 0 else None
+
+
+def _ome(element: str) -> float | None:
+    """Of a <Pixels> element: PhysicalSizeX and Y, in micrometres unless a unit is given."""
+    told: dict[str, str] = dict(re.findall(r"(PhysicalSize[XY](?:Unit)?)=[\"']([^\"']*)[\"']", element))
+    units = [MICROMETRES.get(told.get(f"PhysicalSize{axis}Unit", "um").lower()) for axis in "XY"]
+    try:
+        sizes = [float(told[f"PhysicalSize{axis}"]) for axis in "XY"]
+    except (KeyError, ValueError):
+        return None
+    if units[0] is None or units[1] is None:
+        return None
+    return square(sizes[0] * units[0], sizes[1] * units[1])
 
 
 def _depth(page: TiffPage) -> str:

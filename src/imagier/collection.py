@@ -18,7 +18,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
@@ -61,6 +61,7 @@ ITEMS = pa.schema(
         pa.field("depth", pa.string()),
         pa.field("black", pa.float32()),
         pa.field("white", pa.float32()),
+        pa.field("pixel_size_um", pa.float32()),
         pa.field("thumbnail", pa.binary()),
         pa.field("phash", pa.uint64()),
     ]
@@ -292,24 +293,46 @@ class Collection:
 
         Raises CollectionError when there is no such item, or its file is gone or has changed since.
         """
+        return self.reader([item])(item)
+
+    def reader(self, items: Sequence[str]) -> Callable[[str], Image]:
+        """For these items, a function of one of them that gives its pixels, and raises, as `pixels` does.
+
+        They are looked up at once, and the last page is kept, so that regions of one image, one after another, take
+        no more than one decoding.
+        """
         from imagier import images
 
-        rows = self.read(["file", "page", "box", "paths"], where=f"id = {_quoted([item])}").to_pylist()
-        if not rows:
-            raise CollectionError(f"{self.folder} has no item {item}")
-        (row,) = rows
-        for path in row["paths"]:
-            try:
-                data = Path(path).read_bytes()
-            except OSError:
-                continue  # the same content may still be at another of its paths; none left is said below
-            if images.content_hash(data) == row["file"]:
-                image = images.decode(data, page=row["page"]).image
-                if row["box"] is None:
-                    return image
-                x0, y0, x1, y1 = (round(edge) for edge in row["box"])
-                return image[max(y0, 0) : y1, max(x0, 0) : x1]
-        raise CollectionError(f"the file of item {item} is gone or has changed: {', '.join(row['paths'])}. Run again.")
+        columns = ["id", "file", "page", "box", "paths"]
+        rows = self.read(columns, where=f"id in ({_quoted(items)})").to_pylist() if items else []
+        found = {row["id"]: row for row in rows}
+        last: dict[tuple[str, int], Image] = {}
+
+        def whole(row: Mapping[str, Any]) -> Image:
+            for path in row["paths"]:
+                try:
+                    data = Path(path).read_bytes()
+                except OSError:
+                    continue  # the same content may still be at another of its paths; none left is said below
+                if images.content_hash(data) == row["file"]:
+                    return images.decode(data, page=row["page"]).image
+            raise CollectionError(
+                f"the file of item {row['id']} is gone or has changed: {', '.join(row['paths'])}. Run again."
+            )
+
+        def pixels(item: str) -> Image:
+            if (row := found.get(item)) is None:
+                raise CollectionError(f"{self.folder} has no item {item}")
+            page = row["file"], row["page"]
+            if page not in last:
+                last.clear()
+                last[page] = whole(row)
+            if row["box"] is None:
+                return last[page]
+            x0, y0, x1, y1 = (round(edge) for edge in row["box"])
+            return last[page][max(y0, 0) : y1, max(x0, 0) : x1]
+
+        return pixels
 
     # ---------------------------------------------------------------- receipts
 

@@ -108,6 +108,7 @@ class Pass:
             "width": decoded.width,
             "height": decoded.height,
             "depth": str(decoded.image.dtype),
+            "pixel_size_um": decoded.pixel_size,
         }
 
     def rows(self, rows: Sequence[Columns]) -> pa.Table:

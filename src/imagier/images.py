@@ -5,7 +5,9 @@ cut short or damaged is refused, never padded. What is kept and what is changed 
 
 - bit depth is kept: uint8, uint16, float32 in [0, 1]; other numbers become float32 (see `_tiff`, `_dicom`);
 - EXIF orientation is applied; transparent pixels are laid over white; palettes and CMYK become RGB, or grey when all
-  entries are grey; 1 bit becomes 0 and 255; colour profiles are not applied.
+  entries are grey; 1 bit becomes 0 and 255; colour profiles are not applied;
+- the size of a pixel is read where a microscope or scanner wrote it: OME-TIFF, ImageJ's TIFF, DICOM. The dots per inch
+  of other files are a wish of the printer's, and are not.
 """
 
 from __future__ import annotations
@@ -60,6 +62,8 @@ class Decoded:
     """The value to show as 0 when 8 bits are needed, in the image's own unit."""
     white: float
     """The value to show as 255; always above `black`."""
+    pixel_size: float | None = None
+    """Micrometres an original pixel, of both directions; None where the file does not tell."""
 
 
 def read(path: Path) -> Decoded:
@@ -99,7 +103,7 @@ def decode(data: bytes, *, page: int = 0, short_side: int | None = None, limit: 
     image = orient(image, opened.orientation)
     wide, high = _turned(opened) if opened.scales else (image.shape[1], image.shape[0])
     black, white = levels(image)
-    return Decoded(image, wide, high, black, white)
+    return Decoded(image, wide, high, black, white, opened.pixel_size)
 
 
 def _turned(page: Page) -> tuple[int, int]:

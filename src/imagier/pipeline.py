@@ -28,10 +28,10 @@ from imagier.collection import DERIVED, ITEMS
 from imagier.stages import find_stage
 from imagier.types import AFile, ModelError, SettingError, Stage, Step, nearest
 
-INGEST = 2
+INGEST = 3
 """Raised when what the decoder, the thumbnail or the perceptual hash give changes: all images are then read again."""
 
-IMAGE_COLUMNS = ("id", "file", "page", "width", "height", "depth", "black", "white", "image")
+IMAGE_COLUMNS = ("id", "file", "page", "width", "height", "depth", "black", "white", "pixel_size_um", "image")
 """What a row step can read before any step has run."""
 
 PASSED = ("image", "black", "white", "regions", "parent", "box")

@@ -1,8 +1,8 @@
 """measure: what every region is like, in numbers: size and shape, colour and texture, and what else lies on it.
 
-Of items that `crop(source="mask")` cut out. Without a pixel size lengths are in pixels (`area_px2`, `perimeter_px`);
-with one they are in micrometres (`area_um2`, `perimeter_um`). Columns without an ending have no unit; colours are on 0
-to 255.
+Of items that `crop(source="mask")` cut out. Lengths are in pixels (`area_px2`, `perimeter_px`), and, where the size of
+a pixel is known, in micrometres too (`area_um2`, `perimeter_um`; else null). Columns without an ending have no unit;
+colours are on 0 to 255.
 """
 
 from __future__ import annotations
@@ -16,31 +16,34 @@ from imagier.models.preprocess import in_colour
 from imagier.stages._pixels import eight_bit
 from imagier.types import Apply, Columns, SettingError, Stage, Step
 
-NAMES = (*regions.SHAPE, *regions.COLOUR, *regions.GREY)
+UNITS = {regions.LENGTH: "_px", regions.SURFACE: "_px2", "deg": "_deg"}
+TITLES = {name: name + UNITS.get(kind, "") for name, kind in regions.SHAPE.items()} | {
+    name: name for name in (*regions.COLOUR, *regions.GREY)
+}
+"""Columns by what regions.py calls them."""
+POWERS = {
+    name: power for name, kind in regions.SHAPE.items() if (power := {regions.LENGTH: 1, regions.SURFACE: 2}.get(kind))
+}
+"""Of what is also told in micrometres: lengths and areas."""
 
 
 def make(*, pixel_size: float | None = None, attributes: list[str] | None = None) -> Step:
     """A column for each of algorithms/regions.py: area, perimeter, diameter, major_axis, minor_axis, solidity,
     eccentricity, orientation, irregularity, asymmetry; mean and spread of red, green, blue, grey and texture.
 
-    pixel_size: micrometres a pixel; without it lengths are in pixels.
+    pixel_size: micrometres a pixel, of all images; without it, what each file says (OME-TIFF, ImageJ, DICOM).
     attributes: columns of masks that a `segment` step made of the whole image, such as attributes_masks_streaks; the
         share of the region that each covers becomes a column, coverage_attributes_masks_streaks.
     """
     if pixel_size is not None and not pixel_size > 0:
         raise SettingError(f"measure.pixel_size cannot be {pixel_size}: it takes micrometres a pixel, above 0")
-    unit, by = ("px", 1.0) if pixel_size is None else ("um", pixel_size)
-    scale = {regions.LENGTH: (f"_{unit}", by), regions.SURFACE: (f"_{unit}2", by**2), "deg": ("_deg", 1.0)}
-    columns = {name: (name + scale.get(kind, ("", 1.0))[0], scale.get(kind, ("", 1.0))[1])
-               for name, kind in regions.SHAPE.items()}  # fmt: skip
-    columns |= {name: (name, 1.0) for name in (*regions.COLOUR, *regions.GREY)}
+    metric = {name: TITLES[name].replace("_px", "_um") for name in POWERS}
+    titles = [*TITLES.values(), *metric.values()]
     attributes = attributes or []
 
     def load() -> Apply:
         def apply(given: Columns) -> Columns:
-            out: Columns = {title: [] for title, _ in columns.values()} | {
-                f"coverage_{name}": [] for name in attributes
-            }
+            out: Columns = {title: [] for title in (*titles, *(f"coverage_{name}" for name in attributes))}
             for at, image in enumerate(eight_bit(given)):
                 packed = given["mask"][at]
                 if packed is None:  # a whole image, where nothing was found
@@ -57,8 +60,11 @@ def make(*, pixel_size: float | None = None, attributes: list[str] | None = None
                     **regions.colour(in_colour(pixels, "rgb"), mask),
                     **regions.grey(grey, mask),
                 }
-                for name, (title, factor) in columns.items():
-                    out[title].append(told[name] * factor)
+                for name, title in TITLES.items():
+                    out[title].append(told[name])
+                size = given["pixel_size_um"][at] if pixel_size is None else pixel_size
+                for name, title in metric.items():
+                    out[title].append(None if size is None else told[name] * size ** POWERS[name])
                 box = given["box"][at]
                 for name in attributes:
                     there = _part(images.decode(given[name][at]).image > 0, box, image.shape, mask.shape)
@@ -68,11 +74,12 @@ def make(*, pixel_size: float | None = None, attributes: list[str] | None = None
         return apply
 
     return Step(
-        reads=("image", "black", "white", "box", "mask", *attributes),
-        writes=pa.schema([pa.field(title, pa.float32()) for title in
-                          (*(title for title, _ in columns.values()), *(f"coverage_{name}" for name in attributes))]),
+        reads=("image", "black", "white", "pixel_size_um", "box", "mask", *attributes),
+        writes=pa.schema(
+            [pa.field(title, pa.float32()) for title in (*titles, *(f"coverage_{name}" for name in attributes))]
+        ),
         load=load,
-    )  # fmt: skip
+    )
 
 
 def _part(there: np.ndarray, box: list[float] | None, hand: tuple[int, ...], size: tuple[int, ...]) -> np.ndarray:

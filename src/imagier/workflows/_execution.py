@@ -20,6 +20,7 @@ from imagier.workflows._progress import bar
 
 if TYPE_CHECKING:
     from imagier.collection import Collection
+    from imagier.types import Image
 
 _BLOCK = 64
 """So many acts are written into the manifest, and brought down to the disk, at once before they are done."""
@@ -51,9 +52,10 @@ def execute(
                 _make_folder(folder, to, manifest)
             acts = [manifest.begin(_act(row, to, manifest.next, targets)) for row in some]
             manifest.sync()
+            pixels = collection.reader([row.id for row in some if row.action == "crop"])
             for act, row in zip(acts, some, strict=True):
                 with explained(act, manifest.path):
-                    reason = _place(act, partial(_crop, collection, row), manifest)
+                    reason = _place(act, partial(_crop, pixels, row), manifest)
                 if reason:
                     problems.append(f"{row.source} {reason}")
                 placed += not reason
@@ -171,10 +173,10 @@ def _place(act: Act, crop: Callable[[], bytes], manifest: Manifest) -> str | Non
     return None
 
 
-def _crop(collection: Collection, row: Row) -> bytes:
+def _crop(pixels: Callable[[str], Image], row: Row) -> bytes:
     from imagier import images
 
-    return images.encode(collection.pixels(row.id), "tiff" if row.depth == "float32" else "png")
+    return images.encode(pixels(row.id), "tiff" if row.depth == "float32" else "png")
 
 
 def _make_folder(folder: str, to: str, manifest: Manifest) -> None:
