@@ -135,8 +135,19 @@ def test_those_that_ship_take_noise_out(colour):
     assert DENOISE.make().load()(columns(given))["noise"][0] == pytest.approx(24, abs=3)
 
 
+def test_colour_is_seen_as_colour():
+    """Noise that is alike in all channels of a picture without edges: one for grey sees no more in it than once."""
+    clean = smooth(160, 200, "float32", True)
+    given = noisy(clean, 0.1)
+    both, grey = (DENOISE.make(model=name).load()(columns(given))["image"][0] for name in ("builtin", "denoise"))
+    assert difference(both, clean) < 0.9 * difference(grey, clean)
+    (image,) = DENOISE.make().load()(columns(given[:, :, 0]))["image"]
+    (alone,) = DENOISE.make(model="denoise").load()(columns(given[:, :, 0]))["image"]
+    np.testing.assert_array_equal(image, alone)
+
+
 def test_those_that_ship_are_small():
-    for name in ("denoise", "upscale", "nuclei"):
+    for name in ("denoise", "denoise-colour", "upscale", "nuclei"):
         folder = built_in()[name]
         assert sum(path.stat().st_size for path in folder.iterdir()) < 2_000_000
     assert sum(p.stat().st_size for folder in built_in().values() for p in folder.iterdir()) < 20_000_000

@@ -130,11 +130,11 @@ def test_training_goes_on_from_weights_and_from_pairs_with_a_critic(trained, pic
 
 @pytest.mark.slow
 def test_a_trained_upscaler_enlarges(pictures, tmp_path):
-    how = {"network": "edsr:1x8@2", "part": 16, "parts": 6, "epochs": 2, "batch": 4, "split": "70:15:15", "rate": 2e-3}
+    how = {"network": "edsr:1x8@2", "part": 16, "parts": 24, "epochs": 6, "batch": 4, "split": "70:15:15", "rate": 2e-3}
     finished(command("upscaler", tmp_path / "up", "--images", pictures / "clean", **how))
     told = judged(tmp_path / "up", pictures / "clean", "--part", "test")
     assert "reduced 2 times" in told["protocol"]
-    assert told["psnr"]["mean"] > 12
+    assert told["psnr"]["mean"] > 29  # 32.2 was seen, 24.5 after a twelfth of the steps; bicubic has 32.6
     card = read_model(tmp_path / "up").card
     assert (card.task, card.scale) == ("upscale", 2)
 

@@ -85,13 +85,12 @@ def trained(discs, tmp_path_factory) -> Path:
 
 def test_a_small_object_counts_as_much_as_a_large_one():
     wanted = torch.zeros(3, 1, 64, 64)
-    wanted[0, 0, :60, :60], wanted[1, 0, 10:14, 10:14] = 1, 1  # and the third image is empty
-    small, large = wanted.clone(), wanted.clone()
-    small[1], large[0] = 0, 0
-    assert soft_dice(wanted, wanted) < 0.001
-    for missed in (small, large):
-        assert soft_dice(missed, wanted) == pytest.approx(0.5, abs=0.05)
-    assert soft_dice(wanted[2:], wanted[2:]) == 0
+    wanted[0, 0, :60, :60], wanted[1, 0, 10:18, 10:18] = 1, 1  # and the third image is empty
+    assert soft_dice(wanted, wanted) == 0
+    wrong = [wanted.clone() for _ in range(3)]
+    wrong[0][0], wrong[1][1], wrong[2][2, 0, :8, :8] = 0, 0, 1  # the large one missed, the small one; one made up
+    for made in wrong:
+        assert soft_dice(made, wanted) == pytest.approx(1 / 3, abs=0.01)
 
 
 @pytest.mark.slow

@@ -34,6 +34,9 @@ class Recipe:
 RESTORATION = {"images": "restoration/train", "terms": "trained on 120 images of BSDS500, for research"}
 RECIPES = {
     "denoise": Recipe("denoiser", "denoise", **RESTORATION),
+    "denoise-colour": Recipe(
+        "denoiser", "denoise", settings={"network": "runet:32-64-96@rgb", "epochs": 10}, **RESTORATION
+    ),
     "upscale": Recipe("upscaler", "upscale", **RESTORATION),
     "nuclei": Recipe(
         "segmenter",

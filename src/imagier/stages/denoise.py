@@ -13,6 +13,9 @@ import pyarrow as pa
 
 from imagier.types import BUILTIN, Apply, Columns, Image, NameOrFile, SettingError, Stage, Step
 
+COLOUR = "denoise-colour"
+"""The model that ships for colour images, beside the one of the task's own name."""
+
 
 def make(
     *,
@@ -26,10 +29,10 @@ def make(
 ) -> Step:
     """`noise`: what was taken away, root mean square in 255ths; `image` goes on without it.
 
-    model: "builtin", a small network that ships, for grey images; of colour it sees each channel by itself. Or a
-        model's name, or the path of a Model folder.
+    model: "builtin", two small networks that ship, one for grey images and one for colour. Or a model's name, or the
+        path of a Model folder; of colour images, one for grey sees each channel by itself.
     sigma: the standard deviation of the noise, in 255ths of what lies between black and white; estimated for each
-        image, unless given. For models that want to be told, as the one that ships does.
+        image, unless given. For models that want to be told, as those that ship do.
     strength: the share of what the network finds that is taken away, 0 to 1.
     flips: the mean over the image and its mirror images: a little better, four times the work.
     memory: megabytes that the network may take, a worker: larger images go through in overlapping tiles, as large as
@@ -45,14 +48,19 @@ def make(
     if sigma is not None and (sigma <= 0 or found.card.sigma is None):
         why = "it takes a number above 0" if sigma <= 0 else f"the model {model!r} is not told how much noise there is"
         raise SettingError(f"denoise.sigma cannot be {sigma}: {why}")
-    side = restoring.tile_of(found, "denoise", tile, memory)
+    models = [found, find(COLOUR, "denoise")] if model == BUILTIN else [found]
+    sides = [restoring.tile_of(each, "denoise", tile, memory) for each in models]
     choice = engines.choose(found, engine, "float32")
 
     def load() -> Apply:
-        restore = restoring.load(found, side, engine=choice.engine, flips=flips)
+        restores = [
+            restoring.load(each, side, engine=choice.engine, flips=flips)
+            for each, side in zip(models, sides, strict=True)
+        ]
 
         def restored(image: Image, black: float, white: float) -> Image:
-            made = restore(plain(image), black, white, sigma)
+            shown = plain(image)
+            made = restores[0 if shown.ndim == 2 else -1](shown, black, white, sigma)
             return made if made.ndim == image.ndim else np.repeat(made[:, :, None], 3, axis=2)
 
         def apply(columns: Columns) -> Columns:
@@ -70,7 +78,7 @@ def make(
         writes=pa.schema([pa.field("noise", pa.float32())]),
         load=load,
         passes=("image",),
-        weights=found.keys,
+        weights=tuple(key for each in models for key in each.keys),
         precision=choice.precision,
         pixels=None,  # noise is smaller when an image is, and another
     )

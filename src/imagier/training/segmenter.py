@@ -111,14 +111,13 @@ class Learning(Learner):
 
 
 def soft_dice(shares: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """1 - Dice by image and channel, the mean over those that hold something. Both (n, c, h, w); shares in [0, 1].
+    """1 - Dice by image and channel, their mean. Both (n, c, h, w); shares in [0, 1].
 
-    By image, since that is how it is judged: over a batch, large objects would outweigh small ones.
+    By image, since that is how it is judged: over a batch, large objects would outweigh small ones. Where nothing is
+    to be found, a few pixels found cost most of 1.
     """
-    both, sizes = (shares * wanted).sum((2, 3)), wanted.square().sum((2, 3))
-    there = (sizes > 0).float()
-    missed = 1 - (2 * both + 1) / (shares.square().sum((2, 3)) + sizes + 1)
-    return (missed * there).sum() / there.sum().clamp(min=1)
+    both, sizes = (shares * wanted).sum((2, 3)), shares.square().sum((2, 3)) + wanted.square().sum((2, 3))
+    return (1 - (2 * both + 1) / (sizes + 1)).mean()
 
 
 def train(plan: SegmenterPlan, shown: bool) -> Model:
