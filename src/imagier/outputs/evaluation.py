@@ -26,6 +26,7 @@ class Row:
     """An image on the page."""
 
     file: str
+    """Its name in the folder of images."""
     told: str
     """Its measure, in words."""
     pictures: Mapping[str, Image]
@@ -37,7 +38,6 @@ def write_page(path: Path, told: Mapping[str, Any], lines: Sequence[str], rows: 
     page = pages.environment().get_template("evaluation.html")
     shown = [
         {
-            "name": Path(row.file).name,
             "file": row.file,
             "told": row.told,
             "pictures": [{"what": what, "source": _data(picture)} for what, picture in row.pictures.items()],

@@ -72,19 +72,20 @@ class Evaluation:
         """For a person."""
         told = self.told
         lines = [f"{told['images']} images" + (f" of the part {self.part}" if self.part else "")]
-        for name, of in [("", told), *told.get("classes", {}).items()]:
+        for of_class, of in [("", told), *told.get("classes", {}).items()]:
+            name = f"{of_class}: " if of_class else ""
             for measure in (*MEASURES, *OBJECT_MEASURES):
                 if measure in of:
                     each = of[measure]
                     low, high = each["ci95"]
                     lines.append(
-                        f"{name + ': ' if name else ''}{SHOWN[measure]} {each['mean']:.3f} "
+                        f"{name}{SHOWN[measure]} {each['mean']:.3f} "
                         f"(95 % interval {low:.3f} to {high:.3f}, median {each['median']:.3f}, n = {each['n']})"
                     )
-            lines += [f"{name + ': ' if name else ''}{SHOWN[key]} {of[key]:.3f}" for key in POOLED if key in of]
+            lines += [f"{name}{SHOWN[key]} {of[key]:.3f}" for key in POOLED if key in of]
             if "flagged" in of:
                 flagged = of["flagged"]
-                lines.append(f"found where there is nothing: {flagged['images']} of {flagged['n']} images")
+                lines.append(f"{name}found where there is nothing: {flagged['images']} of {flagged['n']} images")
         return lines
 
 
@@ -168,7 +169,7 @@ def segmenter(
 
                 dice = each.measures["dice"]
                 pictures = tinted(in_colour(image, "rgb"), true.inside[:, :, place], made.inside[:, :, at])
-                rows = _worst(rows, dice, Row(str(path), f"{dice:.3f} Dice · {name}", pictures))
+                rows = _worst(rows, dice, Row(path.relative_to(root).as_posix(), f"{dice:.3f} Dice · {name}", pictures))
     evaluation = Evaluation(model.card.name, part, judged)
     if page is not None:
         from imagier.outputs.evaluation import write_page
@@ -327,7 +328,7 @@ def restorer(
             pictures = {"shown": before, "true": true, "made": made}
             flat = {what: each[:, :, 0] if each.shape[2] == 1 else each for what, each in pictures.items()}
             words = f"{measures['psnr']:.2f} dB, before {measures['psnr_before']:.2f}"
-            rows = _worst(rows, measures["psnr"], Row(str(path), words, flat))
+            rows = _worst(rows, measures["psnr"], Row(path.relative_to(root).as_posix(), words, flat))
     made_of = f"reduced {factor} times (bicubic)" if factor > 1 else f"with noise {noise}" if noise else f"of {noisy}"
     how = f"Y of BT.601, {factor} pixels of border cropped" if factor > 1 else "all pixels and channels"
     if model.card.sigma is not None:
