@@ -105,6 +105,18 @@ def test_the_deviation_of_noise_is_found_under_a_slope_and_edges(sigma, size):
     assert made == pytest.approx(sigma, rel=0.2 if min(size) < 32 else 0.08)
 
 
+@pytest.mark.parametrize("ground", [0, 255])
+def test_noise_that_is_cut_off_at_black_and_white_is_no_smaller(ground):
+    """A page: most of it is white, where half of the noise lies beyond what 8 bits hold; or black."""
+    page = np.full((320, 320, 1), ground, np.float32)
+    page[40:160, 30:290], page[200:280, 30:290] = 90, 150
+    for sigma in (10, 25):
+        made = np.rint(added(f"gaussian:{sigma}", page)).clip(0, 255).astype(np.uint8)
+        assert deviation(made) == pytest.approx(sigma, rel=0.1)
+    all_cut = np.rint(added("gaussian:25", np.full((320, 320, 1), ground, np.float32))).clip(0, 255).astype(np.uint8)
+    assert 10 < deviation(all_cut) < 25  # nothing says more
+
+
 def test_the_deviation_of_a_large_image_is_looked_for_in_parts():
     noise = np.random.default_rng(0).normal(100, 12, (5000, 300, 1)).astype(np.float32)
     assert deviation(noise) == pytest.approx(12, rel=0.05)

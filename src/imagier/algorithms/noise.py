@@ -105,25 +105,39 @@ BLOCK, QUIETEST, LOW = 16, 0.2, 0.955
 in the noisiest of those, of the true one."""
 BANDS = 64
 """Rows of blocks that are looked at: of larger images, evenly spread ones."""
+CUT, ENOUGH = 0.02, 0.05
+"""A block of which at least so much, and not all but so much, lies at the image's least or greatest value had its noise
+cut off there, and says too little of it; unless fewer than this share of the blocks would be left."""
 
 
 def deviation(image: np.ndarray) -> float:
     """The standard deviation of an image's noise, estimated: (h, w, c) on any scale, on which it is given.
 
     By the finest diagonal differences (Haar's), in blocks: in the quietest ones they are noise alone. On BSD68 with
-    noise of 5, 15, 25 and 50 it gives 6.2, 15.8, 25.5 and 50.0 in the mean; of the clean images 2.4, their texture.
+    noise of 5, 15, 25 and 50, rounded and clipped to 8 bits, it gives 6.3, 15.9, 25.6 and 47.0 in the mean; of the
+    clean images 2.6, their texture.
     """
     height, width, channels = image.shape
     block = min(BLOCK, height - 1, width - 1)
     if block < 2:
         return 0.0
-    rows = (height - 1) // block
-    found = []
+    rows, ends = (height - 1) // block, (image.min(), image.max())
+    found, cut = [], []
     for row in np.unique(np.linspace(0, rows - 1, min(rows, BANDS)).astype(int)):
-        band = image[row * block : (row + 1) * block + 1].astype(np.float32)
+        part = image[row * block : (row + 1) * block + 1]
+        band = part.astype(np.float32)
         fine = (band[:-1, :-1] - band[1:, :-1] - band[:-1, 1:] + band[1:, 1:]) / 2
         across = fine.shape[1] // block
-        cells = fine[:, : across * block].reshape(block, across, block, channels)
+        cells, at_end = (
+            each[:block, : across * block].reshape(block, across, block, channels)
+            for each in (fine, np.isin(part, ends))
+        )
         found.append(cells.std(axis=(0, 2)))
-    made: float = float(np.mean(np.quantile(np.concatenate(found), QUIETEST, axis=0))) / LOW
-    return made
+        cut.append(at_end.mean(axis=(0, 2)))
+    made, share = np.concatenate(found), np.concatenate(cut)
+    whole = (share < CUT) | (share > 1 - CUT)
+    quiet = [
+        np.quantile(of[kept] if kept.mean() > ENOUGH else of, QUIETEST)
+        for of, kept in zip(made.T, whole.T, strict=True)
+    ]
+    return float(np.mean(quiet)) / LOW
