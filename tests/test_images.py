@@ -314,6 +314,7 @@ def imagej(unit: str, across: float = 4, down: float = 4) -> bytes:
         (ome(PhysicalSizeX=65, PhysicalSizeY=65, PhysicalSizeXUnit="nm", PhysicalSizeYUnit="nm"), 0.065),
         (ome(PhysicalSizeX=0.325, PhysicalSizeY=0.5), None),  # not square: no one length
         (ome(PhysicalSizeX=1, PhysicalSizeY=1, PhysicalSizeXUnit="pixel", PhysicalSizeYUnit="pixel"), None),
+        (ome(PhysicalSizeX=1, PhysicalSizeY=1, PhysicalSizeXUnit="Mm", PhysicalSizeYUnit="Mm"), None),
         (ome(), None),
         (imagej("micron"), 0.25),
         (imagej("\\u00B5m"), 0.25),

@@ -68,9 +68,9 @@ def _pixel_size(file: TiffFile, page: TiffPage) -> float | None:
 
 
 def _ome(element: str) -> float | None:
-    """Of a <Pixels> element: PhysicalSizeX and Y, in micrometres unless a unit is given."""
+    """Of a <Pixels> element: PhysicalSizeX and Y, in micrometres unless a unit is given (Mm are no mm)."""
     told: dict[str, str] = dict(re.findall(r"(PhysicalSize[XY](?:Unit)?)=[\"']([^\"']*)[\"']", element))
-    units = [MICROMETRES.get(told.get(f"PhysicalSize{axis}Unit", "um").lower()) for axis in "XY"]
+    units = [MICROMETRES.get(told.get(f"PhysicalSize{axis}Unit", "um")) for axis in "XY"]
     try:
         sizes = [float(told[f"PhysicalSize{axis}"]) for axis in "XY"]
     except (KeyError, ValueError):

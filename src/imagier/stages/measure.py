@@ -99,5 +99,5 @@ def _part(there: np.ndarray, box: list[float] | None, hand: tuple[int, ...], siz
     return made
 
 
-MEASURE = Stage(name="measure", version=1, over="rows", make=make)
+MEASURE = Stage(name="measure", version=2, over="rows", make=make)
 """Regions in numbers."""
