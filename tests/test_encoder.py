@@ -155,11 +155,11 @@ def test_its_name_is_its_own(tmp_path, monkeypatch):
 
 
 def test_every_built_in_model_is_called_as_its_folder_and_says_where_it_comes_from():
-    assert {"embed", "denoise", "upscale", "nuclei"} <= set(built_in())
+    assert {"embed", "denoise", "denoise-colour", "upscale", "nuclei"} <= set(built_in())
     for name, folder in built_in().items():
         card = read_model(folder).card
         assert card.name == folder.name == name
-        assert card.task == {"nuclei": "segment"}.get(name, name)
+        assert card.task == {"nuclei": "segment", "denoise-colour": "denoise"}.get(name, name)
         assert card.licence != "unknown"
         assert "recipes/" in card.source
 
