@@ -42,16 +42,14 @@ def laid_out(data: Path, into: Path) -> Path:
             for each in boxes.get(name, []):
                 if each["kind"] in KINDS:
                     x, y, w, h = each["cxcywh"]
-                    left, right, top, bottom = x - w / 2, x + w / 2, y - h / 2, y + h / 2
-                    corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
-                    polygon = [
-                        end * side for corner in corners for end, side in zip(corner, (width, height), strict=True)
-                    ]
-                    outlines.append({"image_id": len(images), "category_id": 1, "segmentation": [polygon]})
-    numbered = [each | {"id": at} for at, each in enumerate(outlines, 1)]
+                    left, right = (x - w / 2) * width, (x + w / 2) * width
+                    top, bottom = (y - h / 2) * height, (y + h / 2) * height
+                    outline = [left, top, right, top, right, bottom, left, bottom]
+                    of = {"id": len(outlines) + 1, "image_id": len(images), "category_id": 1}
+                    outlines.append(of | {"segmentation": [outline]})
     coco = into / "boxes.json"
     coco.write_text(
-        json.dumps({"images": images, "annotations": numbered, "categories": [{"id": 1, "name": "defect"}]})
+        json.dumps({"images": images, "annotations": outlines, "categories": [{"id": 1, "name": "defect"}]})
     )
     return coco
 

@@ -21,10 +21,11 @@ TITLES = {name: name + UNITS.get(kind, "") for name, kind in regions.SHAPE.items
     name: name for name in (*regions.COLOUR, *regions.GREY)
 }
 """Columns by what regions.py calls them."""
-POWERS = {
-    name: power for name, kind in regions.SHAPE.items() if (power := {regions.LENGTH: 1, regions.SURFACE: 2}.get(kind))
+POWERS = {regions.LENGTH: 1, regions.SURFACE: 2}
+METRIC = {
+    name: (TITLES[name].replace("_px", "_um"), POWERS[kind]) for name, kind in regions.SHAPE.items() if kind in POWERS
 }
-"""Of what is also told in micrometres: lengths and areas."""
+"""Of lengths and areas, the column in micrometres, and by which power of a pixel's size it comes about."""
 
 
 def make(*, pixel_size: float | None = None, attributes: list[str] | None = None) -> Step:
@@ -37,13 +38,12 @@ def make(*, pixel_size: float | None = None, attributes: list[str] | None = None
     """
     if pixel_size is not None and not pixel_size > 0:
         raise SettingError(f"measure.pixel_size cannot be {pixel_size}: it takes micrometres a pixel, above 0")
-    metric = {name: TITLES[name].replace("_px", "_um") for name in POWERS}
-    titles = [*TITLES.values(), *metric.values()]
     attributes = attributes or []
+    titles = [*TITLES.values(), *(title for title, _ in METRIC.values()), *(f"coverage_{name}" for name in attributes)]
 
     def load() -> Apply:
         def apply(given: Columns) -> Columns:
-            out: Columns = {title: [] for title in (*titles, *(f"coverage_{name}" for name in attributes))}
+            out: Columns = {title: [] for title in titles}
             for at, image in enumerate(eight_bit(given)):
                 packed = given["mask"][at]
                 if packed is None:  # a whole image, where nothing was found
@@ -63,8 +63,8 @@ def make(*, pixel_size: float | None = None, attributes: list[str] | None = None
                 for name, title in TITLES.items():
                     out[title].append(told[name])
                 size = given["pixel_size_um"][at] if pixel_size is None else pixel_size
-                for name, title in metric.items():
-                    out[title].append(None if size is None else told[name] * size ** POWERS[name])
+                for name, (title, power) in METRIC.items():
+                    out[title].append(None if size is None else told[name] * size**power)
                 box = given["box"][at]
                 for name in attributes:
                     there = _part(images.decode(given[name][at]).image > 0, box, image.shape, mask.shape)
@@ -75,9 +75,7 @@ def make(*, pixel_size: float | None = None, attributes: list[str] | None = None
 
     return Step(
         reads=("image", "black", "white", "pixel_size_um", "box", "mask", *attributes),
-        writes=pa.schema(
-            [pa.field(title, pa.float32()) for title in (*titles, *(f"coverage_{name}" for name in attributes))]
-        ),
+        writes=pa.schema([pa.field(title, pa.float32()) for title in titles]),
         load=load,
     )
 
