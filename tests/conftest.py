@@ -49,6 +49,14 @@ def shared() -> Path:
 
 
 @pytest.fixture
+def float32(monkeypatch) -> None:
+    """As on a processor without bfloat16: numbers that are known to the digit come out so on every machine."""
+    from imagier.models import _openvino
+
+    monkeypatch.setattr(_openvino, "capabilities", lambda: ("FP32", "INT8"))
+
+
+@pytest.fixture
 def images(tmp_path) -> Path:
     """A folder of 12 drawn pictures, 4 of each of three kinds."""
     return drawn.fill(tmp_path / "images")

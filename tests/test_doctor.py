@@ -68,6 +68,7 @@ def test_it_measures_torch_where_that_sees_a_card(monkeypatch, fails):
         assert rest == "images a second on mps (the builtin encoder, 32 at a time)"
 
 
+@pytest.mark.usefixtures("float32")
 def test_its_network_is_one_that_every_engine_runs_alike(tmp_path):
     onnx.checker.check_model(onnx.load_from_string(_probe.network()), full_check=True)
     model = _probe.model(tmp_path / "probe")

@@ -23,6 +23,8 @@ from imagier.workflows.run import run
 from imagier.workflows.summary import last_run
 
 ENGINES = ("openvino", "onnxruntime")
+
+pytestmark = pytest.mark.usefixtures("float32")
 MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
 
 

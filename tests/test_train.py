@@ -60,7 +60,7 @@ def discs(tmp_path_factory) -> Path:
     return folder
 
 
-SMALL = {"size": [SIDE, SIDE], "epochs": 16, "batch": 4, "split": "60:20:20", "patience": 16}
+SMALL = {"size": [SIDE, SIDE], "epochs": 16, "batch": 4, "split": "60:20:20", "patience": 16, "precision": "float32"}
 
 
 def command(discs: Path, into: Path, *more: str, **settings: object) -> list[str]:
