@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from restorers import denoiser, segmenter
@@ -51,3 +54,32 @@ def test_less_memory_gives_the_same_image(tmp_path):
     columns = {"image": [image], "black": [0.0], "white": [255.0]}
     small, large = (DENOISE.make(model=model, memory=mb).load()(columns)["image"][0] for mb in (2, 500))
     assert np.abs(small.astype(int) - large).max() <= 1
+
+
+SHORT = """
+import logging, resource
+import numpy as np
+from imagier.models import restoring, store
+logging.basicConfig()
+image = np.random.default_rng(0).integers(0, 256, (1600, 1600), np.uint8)
+model = store.find("denoise", "denoise")
+ample, short = (restoring.load(model, 1024, engine="onnxruntime") for _ in range(2))
+want, _ = ample(image, 0, 255, 25.0), short(image[:100, :100], 0, 255, 25.0)
+held = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+before = resource.getrlimit(resource.RLIMIT_AS)
+resource.setrlimit(resource.RLIMIT_AS, (held + 200 * 2**20, before[1]))
+got = short(image, 0, 255, 25.0)
+resource.setrlimit(resource.RLIMIT_AS, before)
+assert np.abs(got.astype(int) - want).max() <= 1
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="a limit of memory that can be lifted again is Linux's")
+def test_where_an_engine_finds_no_memory_tiles_become_smaller():
+    """A real shortage: some 200 MB more than the process has. Tiles of 832 pixels do not fit. Of ONNX Runtime: what
+    OpenVINO does then is not the same each time, and now and then it fails at last."""
+    pytest.importorskip("onnxruntime")
+    told = subprocess.run([sys.executable, "-c", SHORT], capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
+    assert "no memory for 1 at once of tiles" in told.stderr

@@ -134,3 +134,29 @@ def test_the_result_has_the_dtype_that_run_gives_and_the_image_stays_as_it_was()
 def test_what_does_not_fit_is_refused(shape, how):
     with pytest.raises(ValueError, match=r"an image of|tiles of|were due"):
         tiled(np.zeros(shape), lambda batch: batch, **({"tile": 16, "overlap": 2} | how))
+
+
+@pytest.mark.parametrize("most", [4 * 64**2, 64**2, 40**2])
+def test_where_memory_is_short_it_goes_on_with_smaller_tiles(most, caplog):
+    image = np.random.default_rng(0).uniform(0, 1, (150, 170, 1))
+    run, seen = blurred(5), []
+
+    def short(batch: np.ndarray) -> np.ndarray:
+        if batch[..., 0].size > most:
+            raise MemoryError("no memory")
+        seen.append(batch.shape)
+        return run(batch)
+
+    got = tiled(image, short, tile=64, overlap=5, batch=4)
+    assert np.allclose(got, run(image[None])[0], atol=1e-12)
+    assert all(n * h * w <= most for n, h, w, _ in seen)
+    assert ("no memory" in caplog.text) == (most < 4 * 64**2)
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_where_memory_holds_no_useful_tile_it_says_so(fixed):
+    def none(batch: np.ndarray) -> np.ndarray:
+        raise MemoryError("none at all")
+
+    with pytest.raises(MemoryError, match="none at all"):
+        tiled(np.zeros((90, 90, 1)), none, tile=64, overlap=5, batch=3, fixed=fixed)

@@ -8,10 +8,13 @@ off fast with the distance from its edge, so leaving it away is better than weig
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+
+_say = logging.getLogger(__name__)
 
 Run = Callable[[np.ndarray], np.ndarray]
 """(n, h, w, C) to (n, h · scale, w · scale, C2): the same everywhere, and each pixel from what is near it."""
@@ -48,7 +51,9 @@ def tiled(
     batch: tiles handed over at once.
     fixed: every tile is `tile` pixels a side: a smaller image is filled up by mirroring.
 
-    Memory: what `run` takes for batch · tile · tile pixels, and the result, whatever the size of the image.
+    Memory: what `run` takes for batch · tile · tile pixels, and the result, whatever the size of the image. Where `run`
+    raises MemoryError, it goes on with one tile at a time, and then with tiles of half the side, as long as they give
+    more than they overlap; the log says so.
     Raises ValueError for an image or settings that do not fit, and where `run` gives another size than it should.
     """
     tile, overlap = tile // multiple * multiple, -(-overlap // multiple) * multiple
@@ -56,6 +61,20 @@ def tiled(
         raise ValueError(f"an image of the shape {image.shape}, not (H, W, C)")
     if min(scale, multiple, batch) < 1 or overlap < 0 or tile <= 2 * overlap:
         raise ValueError(f"tiles of {tile} pixels that overlap by {overlap}, {batch} at once, scale {scale}")
+    while True:
+        try:
+            return _tiled(image, run, scale, tile, overlap, multiple, batch, fixed)
+        except MemoryError:
+            smaller = tile if batch > 1 else min(tile, max(image.shape[:2])) // 2 // multiple * multiple
+            if smaller < tile and (fixed or smaller < 4 * max(1, overlap)):
+                raise
+        _say.warning("no memory for %d at once of tiles of up to %d pixels: on with one of %d", batch, tile, smaller)
+        tile, batch = smaller, 1
+
+
+def _tiled(
+    image: np.ndarray, run: Run, scale: int, tile: int, overlap: int, multiple: int, batch: int, fixed: bool
+) -> np.ndarray:
     height, width = image.shape[:2]
     more = [max(tile if fixed else 0, -(-side // multiple) * multiple) - side for side in (height, width)]
     if any(more):

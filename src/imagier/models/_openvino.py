@@ -90,7 +90,10 @@ def load(job: Job) -> Run:
         batch = whole(batch) if dtype == np.uint8 else batch
         # Copied in, not shared: a network that shared an array was seen to write to it after it was gone.
         result = local.request.infer({0: np.ascontiguousarray(batch, dtype)})
-        return [np.array(result[at], np.float32) for at in range(len(names))]
+        made = [np.array(result[at], np.float32) for at in range(len(names))]
+        if not all(each.size for each in made):  # seen where memory is short: no exception, and nothing in the outputs
+            raise MemoryError(f"OpenVINO found no memory for {' x '.join(map(str, batch.shape))} pixels")
+        return made
 
     return in_parts(infer, names, fixed, MOST)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,14 +48,26 @@ class Job:
     """The outputs that are asked for, by tensor name: others are not computed, or not handed over. Empty: all."""
 
 
-def in_parts(
-    infer: Callable[[np.ndarray], list[np.ndarray]], names: list[str], fixed: int | None, most: int | None = None
-) -> Run:
-    """`infer` for any number of images, also where the file was exported for a `fixed` number of them.
+NO_MEMORY = re.compile(r"alloc|out of memory|not enough memory", re.IGNORECASE)
+"""What engines' messages have in common where they found none: bad_alloc, "Failed to allocate", CUDA's."""
 
-    most: of images at a time, where fewer serve better.
+
+def in_parts(
+    engine: Callable[[np.ndarray], list[np.ndarray]], names: list[str], fixed: int | None, most: int | None = None
+) -> Run:
+    """`engine` for any number of images, also where the file was exported for a `fixed` number of them.
+
+    most: of images at a time, where fewer serve better. Where the engine finds no memory, it raises MemoryError.
     """
     size = fixed or most
+
+    def infer(batch: np.ndarray) -> list[np.ndarray]:
+        try:
+            return engine(batch)
+        except Exception as error:  # each engine has exceptions of its own: the message tells
+            if NO_MEMORY.search(str(error)):
+                raise MemoryError(f"no memory for {' x '.join(map(str, batch.shape))} pixels") from error
+            raise
 
     def run(batch: np.ndarray) -> dict[str, np.ndarray]:
         n = len(batch)
