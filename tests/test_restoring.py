@@ -141,7 +141,7 @@ def test_a_trained_upscaler_enlarges(pictures, tmp_path):
 
 @pytest.mark.slow
 def test_a_killed_training_goes_on_to_the_same_end(pictures, tmp_path):
-    how = TINY | {"network": "runet:8-8@grey", "parts": 4, "epochs": 5, "adversarial": 0.01}
+    how = TINY | {"network": "runet:8-8@grey", "parts": 4, "epochs": 5, "adversarial": 0.01, "optimiser": "muon"}
     more = ["--images", pictures / "clean"]
     broken_off(command("denoiser", tmp_path / "broken", *more, **how), tmp_path / "broken.training")
     for name in ("broken", "whole"):

@@ -35,7 +35,7 @@ RESTORATION = {"images": "restoration/train", "terms": "trained on 120 images of
 RECIPES = {
     "denoise": Recipe("denoiser", "denoise", **RESTORATION),
     "denoise-colour": Recipe(
-        "denoiser", "denoise", settings={"network": "runet:32-64-96@rgb", "epochs": 8}, **RESTORATION
+        "denoiser", "denoise", settings={"network": "runet:64-64-64@rgb", "epochs": 12}, **RESTORATION
     ),
     "upscale": Recipe("upscaler", "upscale", **RESTORATION),
     "nuclei": Recipe(

@@ -36,8 +36,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     batch: Count = 16
     rate: Positive = 1e-3
     """The greatest learning rate; it rises over the first twentieth of the steps and falls as a cosine."""
+    optimiser: Literal["adamw", "muon"] = "adamw"
+    """adamw (Loshchilov & Hutter 2019). muon (Jordan et al. 2024): steps of kernels, as matrices, are made orthogonal,
+    the other weights are AdamW's; scaled so that one rate fits both (Liu et al. 2025, arXiv:2502.16982)."""
     decay: Annotated[float, msgspec.Meta(ge=0)] = 1e-2
-    """AdamW's weight decay (Loshchilov & Hutter 2019)."""
+    """Weight decay, apart from the gradient (Loshchilov & Hutter 2019)."""
     adversarial: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     """Weight of what a critic says (critic.py) beside the loss; 0: there is no critic."""
     half: bool = False
@@ -101,7 +104,7 @@ class Restorer(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Denoiser(Restorer, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A network that takes noise out of images."""
 
-    network: str = "runet:32-64-96@grey"
+    network: str = "runet:64-64-64@grey"
     """runet:WIDTHS@grey or @rgb, a residual U-Net; dncnn:LAYERSxCHANNELS@grey or @rgb."""
     noise: str | None = None
     """What is added to clean images (algorithms/noise.py), gaussian:0-50 unless told; pairs have their own."""
@@ -113,7 +116,7 @@ class Denoiser(Restorer, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Upscaler(Restorer, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A network that enlarges images; it learns from their bicubic reductions."""
 
-    network: str = "edsr:8x48@3"
+    network: str = "edsr:16x48@3"
     """edsr:BLOCKSxCHANNELS@FACTOR, or carn-m@FACTOR; the factor is 2, 3 or 4."""
     part: Annotated[int, msgspec.Meta(ge=16, le=1024)] = 32
 

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
+from timm.optim.muon import Muon
 from tqdm import tqdm
 
 from imagier.models._openvino import capabilities
@@ -67,7 +68,7 @@ class Learner(pl.LightningModule, ABC):
     """
 
     betas = (0.9, 0.999)
-    """AdamW's."""
+    """AdamW's, as of those weights that Muon leaves to it."""
 
     def __init__(self, network: torch.nn.Module, config: Config, steps: int, critic_sees: int) -> None:
         super().__init__()
@@ -110,7 +111,11 @@ class Learner(pl.LightningModule, ABC):
 
     def configure_optimizers(self) -> Any:
         config, rise = self.config, max(1, round(RISE * self.steps))
-        optimiser = torch.optim.AdamW(self.parameters(), lr=config.rate, betas=self.betas, weight_decay=config.decay)
+        how: dict[str, Any] = {"lr": config.rate, "betas": self.betas, "weight_decay": config.decay}
+        if config.optimiser == "muon":
+            optimiser: torch.optim.Optimizer = Muon(self.parameters(), nesterov=True, **how)
+        else:
+            optimiser = torch.optim.AdamW(self.parameters(), **how)
 
         def share(step: int) -> float:
             done = min(1.0, step / self.steps)

@@ -1,6 +1,6 @@
 """The segmenter: images and masks to a Model folder that tells which pixels are what.
 
-The loss is soft Dice (Milletari et al. 2016, eq. 2) over each class and batch, and cross entropy or focal loss (Lin et
+The loss is soft Dice (Milletari et al. 2016, eq. 2) over each class and image, and cross entropy or focal loss (Lin et
 al. 2017) over pixels. The score that chooses the checkpoint is Dice by image, the mean over images and classes.
 """
 
