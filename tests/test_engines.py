@@ -27,10 +27,7 @@ READERS = ("openvino", "onnxruntime")
 ALL = (*READERS, "torch")
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:openvino"),
-    pytest.mark.usefixtures("float32"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:openvino")
 
 
 def needed(name: str) -> str:
@@ -40,12 +37,12 @@ def needed(name: str) -> str:
 
 
 @pytest.fixture(params=READERS)
-def engine(request):
+def engine(request, float32):
     return needed(request.param)
 
 
 @pytest.fixture(params=ALL)
-def any_engine(request):
+def any_engine(request, float32):
     return needed(request.param)
 
 
