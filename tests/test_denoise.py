@@ -7,7 +7,7 @@ import pytest
 from restorers import denoiser
 
 from imagier.images import levels
-from imagier.models.restoring import restorer
+from imagier.models.restoring import LEAST, restorer
 from imagier.models.store import built_in, find
 from imagier.stages.denoise import DENOISE, difference, plain
 from imagier.types import Columns, SettingError
@@ -84,21 +84,23 @@ def test_grey_in_three_channels_is_grey():
 def test_a_network_that_is_told_sees_noise_of_one_strength_alone(tmp_path):
     """What smooths is the same at any gain: told or not, the result is; and what it saw says the noise was brought."""
     plain, told = (denoiser(tmp_path / name, 1.0, sigma=sigma) for name, sigma in (("a", None), ("b", 25.0)))
-    given = noisy(smooth(60, 80, "uint16", True), 0.02)
-    one, other, third = (
+    given = noisy(smooth(60, 80, "uint16", True), 0.04)
+    one, other, third, half = (
         DENOISE.make(model=str(model.folder), **how).load()(columns(given))["image"][0]
-        for model, how in ((plain, {}), (told, {}), (told, {"sigma": 3.0}))
+        for model, how in ((plain, {}), (told, {}), (told, {"sigma": 12.0}), (told, {"sigma": LEAST / 2}))
     )
     inner = (slice(2, -2), slice(2, -2))  # outside, the network sees black, whatever the gain
     assert np.abs(one.astype(int) - other)[inner].max() <= 1
     assert np.abs(one.astype(int) - third)[inner].max() <= 1
+    # Where there is hardly any noise, as much less is taken away.
+    assert np.abs((one.astype(int) + given) / 2 - half)[inner].max() <= 1
     seen: list[np.ndarray] = []
 
     def run(pixels: np.ndarray) -> dict[str, np.ndarray]:
         seen.append(pixels)
         return {"y": np.moveaxis(pixels, 3, 1) / 255}
 
-    flat = np.full((100, 140, 3), 90, np.uint8) + np.random.default_rng(0).integers(-6, 7, (100, 140, 3)).astype(
+    flat = np.full((100, 140, 3), 90, np.uint8) + np.random.default_rng(0).integers(-12, 13, (100, 140, 3)).astype(
         np.uint8
     )
     made = restorer(told, run, 256)(flat, 0.0, 255.0)

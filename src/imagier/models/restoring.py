@@ -26,8 +26,9 @@ looks 36 pixels far (68, the full one), but faintly: with any weights tried, 24 
 SMALL = 192
 """Smaller tiles go through several at once."""
 
-LEAST = 1.0
-"""255ths: noise that is less is taken for so much, where a network is to be told."""
+LEAST = 5.0
+"""255ths: images of less noise are brought no farther, where a network is to be told; what is found in them is taken
+away in proportion. Brought farther, they would be all texture, and to learn them would cost the others."""
 MIDDLE = np.float32(127.5)
 
 
@@ -91,17 +92,20 @@ def restorer(
     def restore(image: Image, black: float, white: float, sigma: float | None = None) -> Image:
         grey, unit = image.ndim == 2, np.float32((white - black) / 255)
         repeated = grey and spec.colour != "grey"
-        gain = np.float32(1)
+        gain = share = np.float32(1)
         if model.card.sigma is not None:
             found = deviation(np.atleast_3d(image)) / float(unit) if sigma is None else sigma
             gain = np.float32(model.card.sigma / max(found, LEAST))
+            share = np.float32(min(1.0, found / LEAST))
         top = {"uint8": 255, "uint16": 65535, "float32": 1}[str(image.dtype)]
 
         def on_tile(pixels: np.ndarray) -> np.ndarray:
-            shown = ((pixels.astype(np.float32) - np.float32(black)) / unit - MIDDLE) * gain + MIDDLE
+            given = pixels.astype(np.float32)
+            shown = ((given - np.float32(black)) / unit - MIDDLE) * gain + MIDDLE
             values = mean(np.repeat(shown, 3, axis=3) if repeated else shown)
             values = values.mean(axis=3, keepdims=True) if repeated else values
             values = ((values - MIDDLE) / gain + MIDDLE) * unit + np.float32(black)
+            values = values if share == 1 else given + share * (values - given)
             values = values.clip(0, top)
             return values if image.dtype == np.float32 else np.rint(values).astype(image.dtype)
 

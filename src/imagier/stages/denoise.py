@@ -107,5 +107,5 @@ def difference(one: Image, other: Image) -> float:
     return float(np.sqrt(total / one.size))
 
 
-DENOISE = Stage(name="denoise", version=2, over="rows", make=make)
+DENOISE = Stage(name="denoise", version=3, over="rows", make=make)
 """Noise taken out, before all else."""
