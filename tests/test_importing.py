@@ -697,7 +697,7 @@ def test_a_real_quantised_classifier_tells_its_labels_and_cuts_its_head(shared):
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "least"), [("metal_nut", 0.40), ("clothing/test", 0.55)])
 def test_the_quantised_mobilenet_tells_kinds_apart(shared, tmp_path, name, least):
-    """K-means (as many groups as kinds, 5 starts) on the collection's embeddings, the mean over 20 seeds: one seed alone
+    """K-means (as many groups as kinds, 5 starts) on the collection's embeddings, the mean over 20 seeds: one alone
     gives 0.36 to 0.50 of the nuts, and another number on another processor."""
     from sklearn.cluster import KMeans
     from sklearn.metrics import normalized_mutual_info_score
