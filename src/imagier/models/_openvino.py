@@ -91,7 +91,7 @@ def load(job: Job) -> Run:
         # Copied in, not shared: a network that shared an array was seen to write to it after it was gone.
         result = local.request.infer({0: np.ascontiguousarray(batch, dtype)})
         made = [np.array(result[at], np.float32) for at in range(len(names))]
-        if not all(each.size for each in made):  # seen where memory is short: no exception, and nothing in the outputs
+        if any(each.shape[:1] == (0,) for each in made):  # seen where memory is short: no exception, and no row at all
             raise MemoryError(f"OpenVINO found no memory for {' x '.join(map(str, batch.shape))} pixels")
         return made
 
