@@ -3,7 +3,7 @@
     python benchmarks/refusal.py ../shared/data/figures
 
 For each class left out a head is trained on the others (split by document). Told are the AUROC of the class left out
-against known images that were held out, by how strange they are, and how many known ones are refused at the stated rate.
+against known images that were held out, by how strange they are, and how many known ones are refused.
 """
 
 from __future__ import annotations

@@ -54,13 +54,14 @@ def shapes(tmp_path_factory) -> Path:
     """A folder a class, and a table of groups of three images of one class."""
     folder = tmp_path_factory.mktemp("shapes")
     rng = np.random.default_rng(0)
-    rows = ["file,owner,kind"]
+    rows = ["file,owner,kind,lump"]
     for kind in KINDS:
         for at in range(PER_KIND):
             path = folder / "data" / kind.replace("/", "%2F") / f"{at:02d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(images.encode(drawn(kind, rng), "png"))
-            rows.append(f"{path.relative_to(folder / 'data').as_posix()},{kind}{at // 3},{kind}")
+            lump = kind if kind == "disc" else f"{kind}{at}"
+            rows.append(f"{path.relative_to(folder / 'data').as_posix()},{kind}{at // 3},{kind},{lump}")
     (folder / "table.csv").write_text("\n".join(rows) + "\n")
     (folder / "about.yaml").write_text(
         "notice: Not a diagnosis.\nlabels:\n  disc: {title: A disc, recommendation: Roll it.}\n"
@@ -286,7 +287,7 @@ def test_a_near_copy_across_the_split_is_kept_on_one_side(shapes, tmp_path):
         (["--about", "nevi"], "unknown class"),
         (["--about", "nowhere.yaml"], "skin-lesions"),
         (["--groups", "{}/table.csv:patient"], "unknown column 'patient'"),
-        (["--groups", "{}/table.csv:kind"], "the split leaves no image of the class"),
+        (["--groups", "{}/table.csv:lump"], "the split leaves no image of the class"),
     ],
 )
 def test_what_does_not_fit_is_told_before_training(shapes, tmp_path, more, why):

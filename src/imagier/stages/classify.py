@@ -44,7 +44,7 @@ def make(
     prompts: list[str] | None = None,
     embedding: str | None = None,
     temperature: float | None = None,
-    engine: Engine = "auto",
+    engine: Engine | None = None,
     precision: Literal["auto", "float32", "bfloat16"] | None = None,
 ) -> Step:
     """`label`; `confidence`: float32, its probability or share.
@@ -76,12 +76,13 @@ def make(
     found = get(model)
     given: dict[str, object] = {"level": level, "refused": refused, "by_class": by_class, "precision": precision}
     given |= {"labels": labels, "prompts": prompts, "embedding": embedding, "temperature": temperature}
+    given["engine"] = engine
     method = "words"
     if found.card.task == "classify":
         method = "network" if found.card.head is None else "head"
     elif found.card.task != "embed":
         raise SettingError(f"classify.model cannot be {model!r}: it is there to {found.card.task}")
-    return METHODS[method](found, engine, **chosen(METHODS, method, given))
+    return METHODS[method](found, **chosen(METHODS, method, given))
 
 
 # ---------------------------------------------------------------- classifiers
@@ -89,7 +90,6 @@ def make(
 
 def _head(
     model: Model,
-    engine: str,
     *,
     level: float = 0.9,
     refused: float = 0.05,
@@ -125,11 +125,11 @@ def _head(
 
 def _network(
     model: Model,
-    engine: str,
     *,
     level: float = 0.9,
     refused: float = 0.05,
     by_class: bool = False,
+    engine: str = "auto",
     precision: str = "auto",
 ) -> Step:
     from imagier.models import engines
@@ -196,12 +196,12 @@ def _telling(model: Model, see: Callable[[Columns], Seen], level: float, refused
 
 def _words(
     clip: Model,
-    engine: str,
     *,
     labels: list[str] = [],  # noqa: B006 - read only; a list is what YAML gives
     prompts: list[str] = ["a photo of a {}."],  # noqa: B006
     embedding: str = "embedding",
     temperature: float | None = None,
+    engine: str = "auto",
 ) -> Step:
     from imagier.models import engines
     from imagier.models.classifying import network_sha

@@ -113,7 +113,7 @@ def doubtful(collection: Collection, *, by: str, n: int = 50) -> list[Suggested]
             cv=StratifiedKFold(FOLDS, shuffle=True, random_state=0),
             method="predict_proba",
         )
-    wrong = find_label_issues(true, shares)
+    wrong = find_label_issues(true, shares, n_jobs=1)
     quality = get_label_quality_scores(true, shares)
     order = [int(at) for at in np.argsort(quality, kind="stable") if wrong[at]][:n]
     return [
@@ -167,6 +167,9 @@ def gained(collection: Collection, *, by: str, n: int = 10, rounds: int = 15, se
     _, _, vectors, labels = _items(collection, by)
     names, true, rows = _classes(labels, by)
     vectors = vectors[rows]
+    rounds = min(rounds, (int(len(true) * (1 - HELD)) - STARTS * len(names)) // n)
+    if rounds < 1:
+        raise SettingError(f"{by}: {len(true)} labelled items are too few to try {n} at a time: give a smaller -n")
     curves: dict[str, list[list[float]]] = {"suggested": [], "random": []}
     counts: list[int] = []
     for seed in range(seeds):
@@ -175,13 +178,15 @@ def gained(collection: Collection, *, by: str, n: int = 10, rounds: int = 15, se
         start = [int(at) for each in range(len(names)) for at in rng.choice(pool[true[pool] == each], STARTS, False)]
         for way, curve in curves.items():
             chosen, scores, counts = list(start), [], []
-            for _ in range(rounds + 1):
+            for round_ in range(rounds + 1):
                 head = _head()
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
                     head.fit(vectors[chosen], true[chosen])
                 scores.append(float(balanced_accuracy_score(true[held], head.predict(vectors[held]))))
                 counts.append(len(chosen))
+                if round_ == rounds:
+                    break
                 left = np.setdiff1d(pool, chosen)
                 if way == "random":
                     more = rng.permutation(left)[:n]
