@@ -338,3 +338,29 @@ def test_configs_that_come_with_imagier_are_read():
     for name in config.names(config.Head):
         assert config.read_classifier(name, {"seed": 3}).seed == 3
     assert isinstance(config.read_classifier(None, {}), config.Head)
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+def test_figures_are_told_apart_and_what_is_none_of_them_is_stranger(shared, tmp_path):
+    """Documents are groups; of the classes one is left out of training, the rest are told from it."""
+    from imagier.algorithms.judging import auroc
+    from imagier.models.classifying import confidence_of
+    from imagier.workflows.labels import TABLE, import_biofors
+    from imagier.workflows.segment import read
+
+    data = tmp_path / "data"
+    import_biofors(shared / "data" / "figures", data)
+    how = {"groups": f"{data / TABLE}:document", "progress": False}
+    whole = work.classifier(labels=Labels(data=data), into=tmp_path / "whole", **how)
+    assert judge(whole, labels=Labels(data=data), part="test", progress=False).told["accuracy"]["mean"] >= 0.97
+    (data / "Blot%2FGel").rename(tmp_path / "away")
+    model = work.classifier(labels=Labels(data=data), into=tmp_path / "model", **how)
+    test = set(json.loads(model.file("split").read_text())["parts"]["test"])
+    known = [path for path in sorted(data.rglob("*.png")) if images.content_hash(path.read_bytes()) in test]
+    strange = sorted((tmp_path / "away").rglob("*.png"))[::4]
+    trust = confidence_of(model)
+    seen = looker(model)([read(path) for path in known + strange])
+    scores = trust.distribution.strangeness(seen.features, seen.logits / trust.temperature)
+    assert auroc(scores, np.arange(len(scores)) >= len(known)) >= 0.90
+    assert (~trust.say(seen).known[: len(known)]).mean() <= 0.12

@@ -309,6 +309,8 @@ def suggest(
         found = work.suggest(opened, model=model or "", n=n or 50, labelled=by)
     for each in found:
         click.echo(f"{_short(Path(each.path))}: " + ", ".join(f"{name} {value}" for name, value in each.told.items()))
+    if not found:
+        click.echo(f"no label in {by} looks wrong by what the others say")
     work.write_json([each.as_dict() for each in found], json_path)
 
 

@@ -24,10 +24,9 @@ SHRINK = 0.1
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
-    """Rows (n, d) at length 1, float32; of zeros, zeros."""
-    vectors = np.asarray(vectors, np.float32)
+    """Vectors (n, d) at length 1, float32; one that is zero stays so."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    made: np.ndarray = vectors / np.where(lengths > 0, lengths, 1)
+    made: np.ndarray = (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
     return made
 
 

@@ -268,7 +268,8 @@ def _scale(model: Model, temperature: float | None) -> float:
 
 def label_vectors(model: Model, labels: Sequence[str], prompts: Sequence[str], engine: str) -> np.ndarray:
     """A vector of length 1 per label, the mean over its prompts: (labels, width) float32."""
-    from imagier.models.text import embed_texts, unit
+    from imagier.algorithms.novelty import unit
+    from imagier.models.text import embed_texts
 
     texts = [prompt.replace("{}", label) for label in labels for prompt in prompts]
     vectors = embed_texts(model, texts, engine=engine)
