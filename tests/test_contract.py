@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_clip
+from classifiers import head, network
 from detectors import detector
 from restorers import denoiser, segmenter
 from test_upscale import repeating
@@ -39,6 +40,7 @@ class Case:
 
 ONNX = {"encoder": "ONNX"}
 MODEL = {"encoder": "CLIP"}
+WORDS = {"model": "CLIP", "labels": ["red", "green", "blue"]}
 """Names in capitals are those of `nets`."""
 
 CASES = {
@@ -116,15 +118,19 @@ CASES = {
     ),
     "classify": Case(
         {
-            "labels": (["red", "blue"], {}),
-            "model": ("OTHER CLIP", {}),
-            "prompts": (["a {} car", "{}"], {}),
+            "model": ("OTHER HEAD", {}),
+            "level": (0.99, {}),
+            "refused": (0.9, {}),
+            "by_class": (True, {}),
             "embedding": ("other", {}),
-            "temperature": (1.0, {}),
-            "engine": ("onnxruntime", {}),
+            "labels": (["red", "blue"], WORDS),
+            "prompts": (["a {} car", "{}"], WORDS),
+            "temperature": (1.0, WORDS),
+            "engine": ("onnxruntime", {"model": "CLASSIFIER"}),
+            "precision": ("float32", {"model": "CLASSIFIER"}),
         },
-        shows="temperature",
-        needs={"labels": ["red", "green", "blue"], "model": "CLIP"},
+        shows="level",
+        needs={"model": "HEAD"},
     ),
     "reduce": Case(
         {
@@ -194,6 +200,9 @@ def nets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "OTHER DENOISER": str(denoiser(folder / "other_denoiser", 0.7).folder),
         "SEGMENTER": str(segmenter(folder / "segmenter").folder),
         "OTHER SEGMENTER": str(segmenter(folder / "other_segmenter", gain=20.0).folder),
+        "HEAD": str(head(folder / "head").folder),
+        "OTHER HEAD": str(head(folder / "other_head", gain=2.0).folder),
+        "CLASSIFIER": str(network(folder / "classifier").folder),
     }
 
 
@@ -289,9 +298,7 @@ def bind(stage: Stage, given: dict[str, Any], nets: dict[str, str]) -> Bound:
     given = {name: nets.get(value, value) if isinstance(value, str) else value for name, value in given.items()}
     settings = check_settings(stage, given, stage.name)
     step = stage.make(**settings)
-    return Bound(
-        stage.name, stage, settings, tuple(given), step, key_of_step(stage, settings, step, [[c] for c in step.reads])
-    )
+    return Bound(stage.name, stage, settings, step, key_of_step(stage, settings, step, [[c] for c in step.reads]))
 
 
 def handed(bound: Bound) -> Columns:

@@ -14,10 +14,11 @@ import drawn
 import numpy as np
 import pytest
 
+from imagier.algorithms.novelty import unit
 from imagier.models import engines
 from imagier.models.exporting import build, export, read_state
 from imagier.models.preprocess import prepare
-from imagier.models.text import embed_texts, unit
+from imagier.models.text import embed_texts
 
 torch = pytest.importorskip("torch")
 timm = pytest.importorskip("timm")

@@ -26,6 +26,22 @@ def refused(*steps) -> str:
 # ---------------------------------------------------------------- reading
 
 
+def test_a_step_waits_for_the_setting_that_it_cannot_be_without():
+    steps = [
+        {"segment": {}, "as": "marks", "unless_without": "model"},
+        {"segment": {"model": "nuclei"}},
+        {"measure": {"attributes": ["marks_masks", "masks"]}},
+    ]
+    waiting = Pipeline.of(steps)
+    assert [step.name for step in waiting.present()] == ["segment", "measure"]
+    assert waiting.present()[1].settings == {"attributes": ["masks"]}  # and not what nobody makes
+    whole = waiting.with_settings({"marks.model": "nuclei"})
+    assert [step.name for step in whole.present()] == ["marks", "segment", "measure"]
+    assert whole.present()[2].settings == {"attributes": ["marks_masks", "masks"]}
+    with pytest.raises(SettingError, match="unknown setting 'modle'"):
+        Pipeline.of([{"segment": {}, "unless_without": "modle"}])
+
+
 def test_the_default_pipeline_binds():
     assert [each.name for each in Pipeline.of(None).bind()] == ["embed", "pca", "reduce", "cluster", "duplicates"]
 

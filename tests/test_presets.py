@@ -53,8 +53,8 @@ def models_of(pipeline: Pipeline) -> dict[str, str]:
 # ---------------------------------------------------------------- what is written in them
 
 
-def test_there_are_five():
-    assert NAMES == ["cells", "hybrid", "lesions", "parts", "photos"]
+def test_there_are_six():
+    assert NAMES == ["cells", "figures", "hybrid", "lesions", "parts", "photos"]
 
 
 @EVERY
@@ -317,7 +317,13 @@ def test_lesions_are_measured_by_models_of_ones_own(tmp_path):
     told = CliRunner().invoke(main, [*map(str, words)])
     assert told.exit_code == 1
     assert "imagier train segmenter --config lesions" in told.stderr
+    assert "attributes" not in told.stderr
     restorers.segmenter(tmp_path / "lesion")
+    imagier(*words, "--set", f"segment.model={tmp_path / 'lesion'}")  # alone: what waits for a model is left out
+    made = Collection.open(tmp_path / "out")
+    assert not [name for name in made.columns if name.startswith(("coverage_attributes", "label_set"))]
+    assert made.read(["area_px2"], where="parent is not null")["area_px2"].to_pylist() == [50 * 60] * 4
+    words = words[:-4] + words[-2:]  # without the preset: the collection keeps its own, and what was left out
     restorers.segmenter(tmp_path / "marks", labels=("net", "dots"), classes=2, gain=10.0)
     models = [f"segment.model={tmp_path / 'lesion'}", f"attributes.model={tmp_path / 'marks'}"]
     imagier(*words, *(word for each in models for word in ("--set", each)))
@@ -328,6 +334,33 @@ def test_lesions_are_measured_by_models_of_ones_own(tmp_path):
         assert row["coverage_attributes_masks_net"] == pytest.approx(1)  # all of it is bright
         assert row["coverage_attributes_masks_dots"] == pytest.approx(0.5)
         assert row["solidity"] == pytest.approx(1)
+
+
+def test_lesions_end_with_a_class_and_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("IMAGIER_MODELS", str(tmp_path / "none"))
+    for at in range(16):
+        image = np.random.default_rng(at).integers(0, 110, (90, 120, 3)).astype(np.uint8)
+        image[20:70, 30:90] = (240, 150 + at, 200) if at % 2 else (150 + at, 240, 200)
+        drawn.save(tmp_path / "images" / "pg"[at % 2] / f"{at}.png", image)
+    restorers.segmenter(tmp_path / "lesion")
+    (tmp_path / "about.yaml").write_text("notice: Not a diagnosis.\nlabels:\n  p: {recommendation: See someone.}\n")
+    words = ("--data", tmp_path / "images", "--about", tmp_path / "about.yaml", "--into", tmp_path / "kinds", "--quiet")
+    imagier("train", "classifier", *words)
+    models = [f"segment.model={tmp_path / 'lesion'}", f"classify.model={tmp_path / 'kinds'}"]
+    out = tmp_path / "out"
+    how = ("--preset", "lesions", "--json", tmp_path / "r.json", "--quiet")
+    imagier("run", tmp_path / "images", "--into", out, *how, *(word for each in models for word in ("--set", each)))
+    told = json.loads((tmp_path / "r.json").read_text())
+    assert len(told) == 16
+    for row in told:
+        assert row["contour"]
+        assert row["measured"]["area_px2"] == 50 * 60
+        assert row["told"]["label"] in "pg"
+        assert 0.5 <= row["told"]["confidence"] <= 1
+        assert row["told"]["recommendation"].endswith("Not a diagnosis.")
+    html = (out / "report.html").read_text()
+    assert "See someone. Not a diagnosis." in html
+    assert "What the items are" in html
 
 
 # ---------------------------------------------------------------- the commands

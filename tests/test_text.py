@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_clip import END, LENGTH, PAD, START, UNK
 
+from imagier.algorithms.novelty import unit
 from imagier.models.model import CARD, read_model
-from imagier.models.text import embed_texts, has_text, tokens, unit
+from imagier.models.text import embed_texts, has_text, tokens
 from imagier.types import ModelError
 
 IDS = tiny_clip.vocabulary(tuple(tiny_clip.WORDS))

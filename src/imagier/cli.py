@@ -15,7 +15,7 @@ import click
 import imagier
 from imagier.cli_errors import NONE_SUCCEEDED, SOME_FAILED, guarded
 from imagier.cli_models import models
-from imagier.cli_train import evaluate, segment, train
+from imagier.cli_train import classify, evaluate, imports, segment, train
 
 if TYPE_CHECKING:
     from imagier.collection import Collection
@@ -41,7 +41,7 @@ def verb(function: Callable[..., Any]) -> Callable[..., Any]:
     return main.command()(guarded(function))
 
 
-for each in (models, train, evaluate, segment):
+for each in (models, train, evaluate, segment, classify, imports):
     main.add_command(each)
 
 
@@ -257,6 +257,61 @@ def compare(collection: Path, truth: str | None, json_path: Path | None) -> None
     own = [] if json_path is None else [work.save(opened, made, json_path)]
     written = work.write(opened, made) + own
     click.echo("written: " + ", ".join(_short(path) for path in written))
+
+
+@verb
+@COLLECTION
+@click.option("--model", metavar="NAME|DIR", help="A head that goes by the collection's embedding: what to label next.")
+@click.option("--doubtful", is_flag=True, help="Instead, labels that are likely wrong.")
+@click.option("--curve", type=click.Path(path_type=Path), metavar="FILE.png", help="Instead, what suggestions gain.")
+@click.option("--by", metavar="COLUMN", help="The column of labels: label_folder, or any other.")
+@click.option("-n", "n", type=click.IntRange(1), help="Items [50; of a curve 10 a round].")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), metavar="FILE", help="Write it all there.")
+def suggest(
+    collection: Path,
+    model: str | None,
+    doubtful: bool,
+    curve: Path | None,
+    by: str | None,
+    n: int | None,
+    json_path: Path | None,
+) -> None:
+    """Tell which items of a COLLECTION to label next, or whose labels to look at again."""
+    from imagier.collection import Collection, write_whole
+    from imagier.types import SettingError
+    from imagier.workflows import suggest as work
+
+    if sum([model is not None, doubtful, curve is not None]) != 1:
+        raise SettingError("say what to suggest: --model MODEL, --doubtful or --curve FILE.png, one of them")
+    if by is None and model is None:
+        raise SettingError("--by must be given: the column of labels, such as label_folder")
+    opened = Collection.open(collection)
+    if curve is not None:
+        from imagier.outputs.plots_classes import gained
+        from imagier.outputs.plots_figures import png
+
+        told = work.gained(opened, by=by or "", n=n or 10).as_dict()
+        work.write_json(told, json_path)
+        write_whole(curve, png(gained(told)))
+        for count, mine, other in zip(told["labels"], told["suggested"], told["random"], strict=True):
+            click.echo(f"{count} labels: {mine:.3f} suggested, {other:.3f} at random")
+        needed = told["share_needed"]
+        click.echo(
+            "suggestions do not reach what random choice reaches"
+            if needed is None
+            else f"as good as random choice with {needed:.0%} of its labels".replace("%", " %")
+        )
+        click.echo(f"written: {_short(curve)}")
+        return
+    if doubtful:
+        found = work.doubtful(opened, by=by or "", n=n or 50)
+    else:
+        found = work.suggest(opened, model=model or "", n=n or 50, labelled=by)
+    for each in found:
+        click.echo(f"{_short(Path(each.path))}: " + ", ".join(f"{name} {value}" for name, value in each.told.items()))
+    if not found:
+        click.echo(f"no label in {by} looks wrong by what the others say")
+    work.write_json([each.as_dict() for each in found], json_path)
 
 
 @main.group(invoke_without_command=True)

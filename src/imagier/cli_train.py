@@ -1,4 +1,4 @@
-"""`imagier train`, `evaluate` and `segment`: skins over workflows/train.py, evaluate.py and segment.py."""
+"""`imagier train`, `evaluate`, `segment`, `classify`, `import`: skins over workflows."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 PATH = click.Path(path_type=Path)
 
 
-def truths(function: Callable[..., Any]) -> Callable[..., Any]:
+IMAGES = click.option("--images", type=PATH, required=True, metavar="DIR", help="The images, walked whole.")
+
+
+def masked(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options that say where masks are."""
     options = (
-        click.option("--images", type=PATH, required=True, metavar="DIR", help="The images, walked whole."),
         click.option(
             "--masks",
             multiple=True,
@@ -32,6 +34,35 @@ def truths(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--labelme", type=PATH, metavar="DIR", help="labelme's JSON files."),
         click.option("--cvat", type=PATH, metavar="FILE", help="CVAT's XML for images."),
         click.option("--unmasked", is_flag=True, help="In images without a mask there is nothing to find."),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def labelled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say where labels are."""
+    options = (
+        click.option("--data", type=PATH, metavar="DIR", help="Labels: a folder a class."),
+        click.option("--labels", metavar="TABLE.csv:COLUMN", help="Or a table (CSV, Parquet) beside --images."),
+        click.option("--biofors", type=PATH, metavar="DIR", help="Or BioFors's classification.json beside images/."),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def confidences(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of what a classifier says."""
+    share = click.FloatRange(0, 1, min_open=True, max_open=True)
+    options = (
+        click.option(
+            "--level", type=share, default=0.9, show_default=True, help="Sets hold the true class in this share."
+        ),
+        click.option(
+            "--refused", type=share, default=0.05, show_default=True, help="Of known images, taken for unknown."
+        ),
+        click.option("--by-class", is_flag=True, help="Sets hold it in that share of each class."),
     )
     for option in reversed(options):
         function = option(function)
@@ -110,7 +141,8 @@ def _run(
 
 
 @train.command()
-@truths
+@IMAGES
+@masked
 @runs
 @guarded
 def segmenter(
@@ -167,7 +199,7 @@ def denoiser(
 
 
 @train.command()
-@click.option("--images", type=PATH, required=True, metavar="DIR", help="The images, walked whole.")
+@IMAGES
 @runs
 @guarded
 def upscaler(images: Path, settings: tuple[str, ...], quiet: bool, **how: Any) -> None:
@@ -180,9 +212,44 @@ def upscaler(images: Path, settings: tuple[str, ...], quiet: bool, **how: Any) -
     _run(work_on, settings, quiet, {}, images=images, **how)
 
 
+@train.command()
+@click.option("--images", type=PATH, metavar="DIR", help="The images of --labels, walked whole.")
+@labelled
+@click.option("--about", metavar="NAME|FILE", help="What to say of each class: a labels.yaml, or one that ships.")
+@runs
+@guarded
+def classifier(
+    images: Path | None,
+    data: Path | None,
+    labels: str | None,
+    biofors: Path | None,
+    settings: tuple[str, ...],
+    quiet: bool,
+    work: Path | None,
+    **how: Any,
+) -> None:
+    """Train a classifier: it says what an image is, how sure it is, and when it does not know.
+
+    Without --config a head on the encoder that ships: seconds. --config finetune and --config scratch train networks;
+    stopped at any time, the same command goes on from the last epoch.
+    """
+    from imagier.training.config import parse_setting
+    from imagier.workflows.train import Labels
+    from imagier.workflows.train import classifier as work_on
+
+    told = dict(parse_setting(each) for each in settings)
+    where = Labels(data, labels, biofors, images)
+    made = work_on(labels=where, settings=told, work=work, progress=not quiet, **how)
+    click.echo(f"written: {made.folder}")
+    if made.card.head is None:
+        click.echo(f"logs and curves: {work or made.folder.with_name(f'{made.folder.name}.training')}")
+
+
 @click.command()
 @click.argument("model")
-@truths
+@click.option("--images", type=PATH, metavar="DIR", help="The images, walked whole.")
+@masked
+@labelled
 @click.option("--noise", metavar="KIND:LEVEL", help="Added to the images before, such as gaussian:25.")
 @click.option(
     "--noisy", type=PATH, metavar="DIR", help="Or, for a denoiser, noisy images, called as the clean ones are."
@@ -190,58 +257,116 @@ def upscaler(images: Path, settings: tuple[str, ...], quiet: bool, **how: Any) -
 @click.option("--estimate", is_flag=True, help="A denoiser is not told how much noise there is, as in a run.")
 @click.option("--part", type=click.Choice(["train", "val", "test"]), help="Of the split in MODEL; if not given, all.")
 @cleanings
+@confidences
 @click.option("--json", "json_path", type=PATH, metavar="FILE", help="Write every measure there.")
 @click.option("--page", type=PATH, metavar="FILE", help="Write a page with the pictures there.")
 @click.option("--quiet", is_flag=True, help="No progress, only the outcome.")
 @guarded
-def evaluate(
-    model: str,
-    images: Path,
-    masks: tuple[str, ...],
-    unmasked: bool,
-    noise: str | None,
-    noisy: Path | None,
-    estimate: bool,
-    part: str | None,
-    threshold: float,
-    fill: float,
-    least: int,
-    apart: bool,
-    flips: bool,
-    json_path: Path | None,
-    page: Path | None,
-    quiet: bool,
-    **others: Any,
-) -> None:
-    """Judge MODEL on images with their truth: masks for a segmenter, the clean images for a denoiser or an upscaler."""
+@click.pass_context
+def evaluate(context: click.Context, /, model: str, json_path: Path | None, quiet: bool, **given: Any) -> None:
+    """Judge MODEL on images with their truth: masks for a segmenter, labels for a classifier, the clean images for a
+    denoiser or an upscaler."""
     from imagier.models import store
     from imagier.types import SettingError
     from imagier.workflows import evaluate as work
 
     found = store.get(model)
-    how: dict[str, Any] = {"images": images, "part": part, "flips": flips, "noise": noise, "page": page}
-    made: work.Evaluation | work.Restoration
-    if found.card.task == "segment":
-        if noisy is not None or estimate:
-            raise SettingError(
-                "--noisy and --estimate are for denoisers; a segmenter is judged on --images, with --noise or without"
-            )
-        truth: dict[str, Any] = {"masks": _masks(masks, others), "unmasked": unmasked}
-        cleaning = _cleaning(threshold, fill, least, apart)
-        made = work.segmenter(found, **truth, how=cleaning, **how, progress=not quiet)
-    elif found.card.task in ("denoise", "upscale"):
-        if masks or any(others.values()):
-            raise SettingError(f"{model} is there to {found.card.task}: what is true are the images; leave out masks")
-        made = work.restorer(found, noisy=noisy, estimate=estimate, **how, progress=not quiet)
+    task = found.card.task
+    if task not in JUDGED:
+        raise SettingError(f"{model} is there to {task}; {', '.join(JUDGED)} are judged here")
+    told = {name for name in given if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT}
+    if others := sorted(told - set(JUDGED[task])):
+        raise SettingError(
+            f"--{others[0].replace('_', '-')} does not go with a model that is there to {task}: leave it out"
+        )
+    how: dict[str, Any] = {name: given[name] for name in ("part", "page")} | {"progress": not quiet}
+    if task != "classify" and given["images"] is None:
+        raise SettingError("--images must be given: the images that it is judged by")
+    if task == "segment":
+        how |= {name: given[name] for name in ("images", "flips", "noise", "unmasked")}
+        sources = {name: given[name] for name in ("label_images", "coco", "labelme", "cvat")}
+        cleaning = _cleaning(*(given[name] for name in ("threshold", "fill", "least", "apart")))
+        made: work.Judgement = work.segmenter(found, masks=_masks(given["masks"], sources), how=cleaning, **how)
+    elif task == "classify":
+        from imagier.workflows.judge import classifier
+        from imagier.workflows.train import Labels
+
+        where = Labels(given["data"], given["labels"], given["biofors"], given["images"])
+        how |= {name: given[name] for name in ("level", "refused", "by_class")}
+        made = classifier(found, labels=where, **how)
     else:
-        raise SettingError(f"{model} is there to {found.card.task}; segment, denoise and upscale are judged here")
+        how |= {name: given[name] for name in ("images", "flips", "noise", "noisy", "estimate")}
+        made = work.restorer(found, **how)
     for line in made.lines():
         click.echo(line)
     if json_path is not None:
         work.save(made, json_path)
-    written = [str(path) for path in (json_path, page) if path is not None]
+    written = [str(path) for path in (json_path, given["page"]) if path is not None]
     if written:
         click.echo("written: " + ", ".join(written))
+
+
+RESTORED = ("images", "flips", "noise", "noisy", "estimate", "part", "page")
+JUDGED = {
+    "segment": (
+        "images", "masks", "label_images", "coco", "labelme", "cvat", "unmasked", "noise", "part", "threshold", "fill",
+        "least", "apart", "flips", "page",
+    ),
+    "classify": ("images", "data", "labels", "biofors", "part", "level", "refused", "by_class", "page"),
+    "denoise": RESTORED,
+    "upscale": RESTORED,
+}  # fmt: skip
+"""Task -> the options that judging such a model takes."""
+
+
+@click.command()
+@click.argument("sources", nargs=-1, required=True)
+@click.option("--model", required=True, metavar="NAME|DIR", help="A classifier.")
+@confidences
+@click.option("--json", "json_path", type=PATH, metavar="FILE", help="Write it all there, with every probability.")
+@click.option("--quiet", is_flag=True, help="No progress, only the outcome.")
+@guarded
+def classify(
+    sources: tuple[str, ...],
+    model: str,
+    level: float,
+    refused: float,
+    by_class: bool,
+    json_path: Path | None,
+    quiet: bool,
+) -> int:
+    """Tell what images are (files, folders, globs), how sure that is, and which are like nothing MODEL knows."""
+    from imagier.workflows.classify import classify as work
+
+    made = work(sources, model=model, level=level, refused=refused, by_class=by_class, progress=not quiet)
+    for reason in made.failed:
+        click.echo(f"imagier: {reason}", err=True)
+    for line in made.lines():
+        click.echo(line)
+    if json_path is not None:
+        made.save(json_path)
+        click.echo(f"written: {json_path}")
+    if made.failed:
+        return SOME_FAILED if made.rows else NONE_SUCCEEDED
+    return 0
+
+
+@click.group(name="import")
+def imports() -> None:
+    """Bring labelled images from other layouts into a folder a class."""
+
+
+@imports.command()
+@click.argument("folder", type=PATH)
+@click.option("--into", type=PATH, required=True, metavar="DIR", help="The folder to write, a folder a class.")
+@guarded
+def biofors(folder: Path, into: Path) -> None:
+    """Copy BioFors's images (classification.json beside images/) into a folder a class."""
+    from imagier.workflows.labels import TABLE, import_biofors
+
+    images, classes = import_biofors(folder, into)
+    click.echo(f"{images} images of {classes} classes: {into}")
+    click.echo(f"their documents: --groups {into / TABLE}:document")
 
 
 @click.command()

@@ -6,7 +6,7 @@
     - cluster: {on: pca_components}
 
 A step is `{stage: settings}`, or the stage's name alone; `as` gives it a name of its own, which its columns bear as a
-prefix.
+prefix. `unless_without: model` leaves it out until that setting is given, and with it what others ask of its columns.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -54,11 +54,19 @@ class Named:
     stage: str
     settings: Mapping[str, Any]
     name: str
+    unless_without: str | None = None
+    """A setting without which the step is left out."""
+
+    @property
+    def left_out(self) -> bool:
+        """Whether it waits for a setting."""
+        return self.unless_without is not None and not self.settings.get(self.unless_without)
 
     @property
     def written(self) -> dict[str, Any]:
         """The step in the words of a pipeline file, its name always given."""
-        return {"stage": self.stage, "settings": dict(self.settings), "name": self.name}
+        made: dict[str, Any] = {"stage": self.stage, "settings": dict(self.settings), "name": self.name}
+        return made if self.unless_without is None else made | {"unless_without": self.unless_without}
 
 
 @dataclass(frozen=True)
@@ -69,15 +77,8 @@ class Bound:
     stage: Stage
     settings: dict[str, Any]
     """All settings, defaults filled in."""
-    given: tuple[str, ...]
-    """Those that were not left to their defaults."""
     step: Step
     key: str
-
-    @property
-    def written(self) -> dict[str, Any]:
-        """The step in the words of a pipeline file, with the settings that were given."""
-        return Named(self.stage.name, {name: self.settings[name] for name in self.given}, self.name).written
 
     @property
     def prefix(self) -> str:
@@ -130,9 +131,25 @@ class Pipeline:
                 raise SettingError(f"{path!r} is no setting: write STEP.SETTING=VALUE, such as cluster.method=dbscan")
             if name not in steps:
                 raise SettingError(nearest("step", name, steps))
-            old = steps[name]
-            steps[name] = Named(old.stage, {**old.settings, setting: value}, name)
+            steps[name] = replace(steps[name], settings={**steps[name].settings, setting: value})
         return Pipeline(tuple(steps[step.name] for step in self.steps))
+
+    def present(self) -> tuple[Named, ...]:
+        """The steps that are not left out; lists of columns in their settings name none of those that are."""
+        gone = tuple(f"{step.name}_" for step in self.steps if step.left_out)
+        if not gone:
+            return self.steps
+
+        def kept(value: Any) -> Any:
+            if not isinstance(value, list):
+                return value
+            return [each for each in value if not (isinstance(each, str) and each.startswith(gone))]
+
+        return tuple(
+            replace(step, settings={name: kept(value) for name, value in step.settings.items()})
+            for step in self.steps
+            if not step.left_out
+        )
 
     def bind(self) -> list[Bound]:
         """Make every step, and check that each finds the columns it reads and none writes another's.
@@ -163,7 +180,7 @@ class Pipeline:
                         f"{kept.get(column, 'no step')} makes it with another: name the same model in both"
                     )
             key = key_of_step(stage, settings, step, [makers[column] for column in step.reads])
-            made = Bound(named.name, stage, settings, tuple(named.settings), step, key)
+            made = Bound(named.name, stage, settings, step, key)
             for column in made.writes.names:
                 if column in kept:
                     raise SettingError(
@@ -177,10 +194,21 @@ class Pipeline:
             bound.append(made)
         return bound
 
+    def written(self, bound: Iterable[Bound]) -> tuple[dict[str, Any], ...]:
+        """All steps, also those that are left out, in the words of a pipeline file: paths as `bound` has them."""
+        made = {each.name: each.settings for each in bound}
+
+        def settings(step: Named) -> dict[str, Any]:
+            known = made.get(step.name, {})
+            return {name: known[name] if isinstance(value, str) and name in known else value
+                    for name, value in step.settings.items()}  # fmt: skip
+
+        return tuple(replace(step, settings=settings(step)).written for step in self.steps)
+
     def _made(self) -> list[tuple[Named, Stage, dict[str, Any], Step]]:
         """Each step with its settings checked and bound. Raises ModelError for all models that are missing, at once."""
         made, missing = [], []
-        for named in self.steps:
+        for named in self.present():
             stage = find_stage(named.stage)
             settings = check_settings(stage, named.settings, named.name)
             try:
@@ -281,16 +309,20 @@ def _parse_step(entry: Any, where: str) -> Named:
     if not isinstance(entry, dict) or not all(isinstance(key, str) for key in entry):
         raise SettingError(f"{where}: a step is a stage's name with its settings, such as 'cluster: {{k: 5}}'")
     rest = dict(entry)
-    name = rest.pop("as", None)
+    name, without = rest.pop("as", None), rest.pop("unless_without", None)
     if len(rest) != 1:
-        raise SettingError(f"{where}: one stage a step (and 'as'), but this one has {', '.join(rest) or 'none'}")
+        raise SettingError(
+            f"{where}: one stage a step (and 'as', 'unless_without'), but this one has {', '.join(rest) or 'none'}"
+        )
     ((stage, settings),) = rest.items()
     find_stage(stage)
     if not isinstance(settings, dict | None):
         raise SettingError(f"{where}: the settings of {stage} must be a mapping, such as {{seed: 1}}")
     if name is not None and not (isinstance(name, str) and re.fullmatch(r"[a-z][a-z0-9_]*", name)):
         raise SettingError(f"{where}: 'as' takes a name of small letters, digits and '_', not {name!r}")
-    return Named(stage, dict(settings or {}), name or stage)
+    if without is not None and without not in (known := inspect.signature(find_stage(stage).make).parameters):
+        raise SettingError(f"{where}: unless_without: {nearest('setting', str(without), known)}")
+    return Named(stage, dict(settings or {}), name or stage, without)
 
 
 def _yaml(text: str, where: str) -> Any:

@@ -7,6 +7,7 @@
     edsr:16x64@3, carn-m@3                                     upscalers (networks/)
     dncnn:17x64@grey, runet:32-64-96@rgb                       denoisers (networks/)
     imagier:encoder, imagier:unet, imagier:unet-small          the encoder that ships, and U-Nets upon it (networks/)
+    imagier:classifier, cnn:32-64-128/256@96                   a classifier upon it, and a plain one (networks/)
 
 None is ever downloaded: weights come from a file. The packages are those of the extra `train`.
 """
@@ -84,11 +85,17 @@ def fitted(architecture: str, state: Mapping[str, Any], *, size: tuple[int, int]
     return network
 
 
-def ports(architecture: str, task: Task) -> Mapping[Role, Port]:
-    """Role -> what the network of a task is. Raises SettingError for a task that the architecture is not there for."""
+def ports(architecture: str, task: Task, *, features: bool = False) -> Mapping[Role, Port]:
+    """Role -> what the network of a task is.
+
+    features: of a classifier also what its last layer sees. Raises SettingError for a task that the architecture is
+    not there for.
+    """
     family, _ = _family(architecture)
     if task not in family.ports:
         raise SettingError(f"{architecture} is there to {' or '.join(family.ports)}, not to {task}")
+    if task == "classify" and features:
+        return {"network": Port("image", ("logits", "embedding"), _both)}
     return family.ports[task]
 
 
@@ -128,7 +135,8 @@ def _family(architecture: str) -> tuple[Family, str]:
             [
                 "timm:NAME, open_clip:NAME, smp:DECODER/ENCODER",
                 *networks.SUCH,
-                "imagier:encoder, imagier:unet, imagier:unet-small",
+                "cnn:WIDTHS/DENSE@SIDE",
+                "imagier:encoder, imagier:unet, imagier:unet-small, imagier:classifier",
             ]
         )
         raise SettingError(f"{nearest('architecture', kind, FAMILIES)} Known are {known}.")
@@ -400,12 +408,47 @@ def unet_input(architecture: str, size: tuple[int, int] | None, told: Mapping[st
     return _either_size(architecture, multiple, size, told, dict(HALF))
 
 
-def _unet_fitted(architecture: str, name: str, state: Mapping[str, Any], size: tuple[int, int] | None) -> Any:
-    head = state.get("head.weight")
-    network = _unet(architecture, name, None if head is None else len(head), size)
-    networks.check(architecture, network.state_dict(), state)
-    network.load_state_dict(state)
-    return network
+# ---------------------------------------------------------------- classifiers
+
+
+def _classifier(architecture: str, _name: str, classes: int | None, _size: tuple[int, int] | None) -> Any:
+    return importlib.import_module("imagier.models.networks.encoder").Classifier(classes or 2)
+
+
+def _cnn(architecture: str, _name: str, classes: int | None, _size: tuple[int, int] | None) -> Any:
+    return importlib.import_module("imagier.models.networks.cnn").build(architecture, classes or 2)
+
+
+def classifier_input(architecture: str, size: tuple[int, int] | None) -> dict[str, Any]:
+    """Fields of a card's Input, for imagier's own classifiers. Raises SettingError for a size that cannot be."""
+    if architecture == "imagier:classifier":
+        return encoder_input(size)
+    side = importlib.import_module("imagier.models.networks.cnn").parse(architecture)[2]
+    if size not in (None, (side, side)):
+        raise SettingError(f"{architecture} takes images of {side} pixels a side: change the number after its @")
+    return {"size": (side, side), **HALF, "interpolation": "area", "fit": "crop"}
+
+
+def _headed(build: Callable[..., Any]) -> Callable[..., Any]:
+    """Fits a network whose last layer is called head."""
+
+    def fitted(architecture: str, name: str, state: Mapping[str, Any], size: tuple[int, int] | None) -> Any:
+        head = state.get("head.weight")
+        network = build(architecture, name, None if head is None else len(head), size)
+        networks.check(architecture, network.state_dict(), state)
+        network.load_state_dict(state)
+        return network
+
+    return fitted
+
+
+def _both(network: Any, image: Any) -> Any:
+    """Logits, and what the last layer sees."""
+    if hasattr(network, "features") and hasattr(network, "head") and not hasattr(network, "forward_head"):
+        features = network.features(image)
+        return network.head(features), features
+    features = _pooled(network, image)
+    return network.get_classifier()(features), features
 
 
 # ---------------------------------------------------------------- from images to images
@@ -451,7 +494,9 @@ FAMILIES: dict[str, Family] = {
     "dncnn": Family(_own, _own_fitted, CLEANER),
     "runet": Family(_own, _own_fitted, CLEANER),
     "imagier:encoder": Family(_encoder, _encoder_fitted, {"embed": {"network": MAPS}}),
-    "imagier:unet": Family(_unet, _unet_fitted, {"segment": {"network": LOGITS}}),
-    "imagier:unet-small": Family(_unet, _unet_fitted, {"segment": {"network": LOGITS}}),
+    "imagier:unet": Family(_unet, _headed(_unet), {"segment": {"network": LOGITS}}),
+    "imagier:unet-small": Family(_unet, _headed(_unet), {"segment": {"network": LOGITS}}),
+    "imagier:classifier": Family(_classifier, _headed(_classifier), {"classify": {"network": LOGITS}}),
+    "cnn": Family(_cnn, _headed(_cnn), {"classify": {"network": LOGITS}}),
 }
 """What stands before the colon -> how it is built."""

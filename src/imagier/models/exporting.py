@@ -47,6 +47,7 @@ def export(
     half: bool = False,
     sigma: float | None = None,
     besides: Mapping[Role, bytes] | None = None,
+    features: bool = False,
     replace: bool = False,
 ) -> Model:
     """Write the Model folder of an architecture with its weights.
@@ -57,10 +58,11 @@ def export(
     half: weights once, as float16, in the ONNX file: engines compute in float32, and torch reads them from there.
     sigma: of a denoiser that knows noise of one deviation, in 255ths.
     besides: files by role that are kept beside the network: what a training was told, and its split.
+    features: of a classifier also what its last layer sees, as its embedding.
     Raises SettingError for what is not known or does not fit, ModelError for weights that are not its.
     """
     Told(labels=tuple(labels)).fits(task)
-    ports = architectures.ports(architecture, task)
+    ports = architectures.ports(architecture, task, features=features)
     torch = needed("torch", f"exporting {architecture}")
     if folder.exists() and not replace:  # write_model says it as well, but minutes later
         raise ModelError(f"{folder.absolute()} is there already")
@@ -166,7 +168,7 @@ def module(card: Card, weights: Path, role: Role = "network") -> torch.nn.Module
     It takes what the ONNX file of that role takes (images after mean and std, or tokens), and gives the same tensors,
     as a tuple. Raises ModelError for weights of another network, SettingError where a package is missing.
     """
-    ports = architectures.ports(card.architecture, card.task)
+    ports = architectures.ports(card.architecture, card.task, features="embedding" in card.outputs)
     if role not in ports:
         raise ModelError(f"the model {card.name} has no {role} network")
     made: torch.nn.Module = through(
@@ -279,6 +281,8 @@ def _described(
         known = architectures.encoder_input(size)
     elif architecture in ("imagier:unet", "imagier:unet-small"):
         known = architectures.unet_input(architecture, size, how)
+    elif architecture == "imagier:classifier" or family == "cnn":
+        known = architectures.classifier_input(architecture, size)
     else:
         own, _, scale = networks.describe(architecture)
         if how or size:

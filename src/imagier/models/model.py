@@ -27,7 +27,7 @@ from imagier.types import ModelError
 CARD = "model.json"
 
 Task = Literal["embed", "denoise", "upscale", "detect", "segment", "classify"]
-Role = Literal["network", "text", "tokenizer", "weights", "split", "training"]
+Role = Literal["network", "text", "tokenizer", "weights", "head", "confidence", "about", "split", "training"]
 RECORDS = ("split", "training")
 """Roles of what tells how a model came about, which no result depends on."""
 Form = Literal["vector", "maps", "cls", "tokens", "image", "logits", "yolov10", "yolov8", "yolox", "detr"]
@@ -100,6 +100,17 @@ class Text(_Strict, frozen=True, kw_only=True):
     """What cosines are multiplied with before softmax (CLIP's exp(logit_scale), 100); None: unknown."""
 
 
+class Head(_Strict, frozen=True, kw_only=True):
+    """Of a classifier that goes by another model's embedding, and holds a few layers alone."""
+
+    encoder: str
+    """What that model is called where the head was made."""
+    sha256: Sha256
+    """Of its network's file: no other's embedding will do."""
+    columns: tuple[str, ...] = ()
+    """Numbers of an item that stand after its embedding, such as what `measure` writes."""
+
+
 class Card(_Strict, frozen=True, kw_only=True):
     """model.json."""
 
@@ -120,7 +131,10 @@ class Card(_Strict, frozen=True, kw_only=True):
     labels: tuple[str, ...] = ()
     text: Text | None = None
     calibration: dict[str, float] | None = None
-    """A classifier's: "temperature", ..."""
+    """A classifier's: "temperature", which its logits are divided by."""
+    head: Head | None = None
+    novelty: Literal["mahalanobis", "neighbours", "energy"] | None = None
+    """A classifier's: how it tells what is of none of its classes (algorithms/novelty.py)."""
     licence: str = "unknown"
     source: str = "unknown"
     """Where it came from: a page, a repository with its revision, a recipe, a file's name."""
@@ -139,8 +153,7 @@ class Model:
     def keys(self) -> tuple[str, ...]:
         """What results depend on, for `Step.weights`: sha256 of each file, and of how the card says to use them."""
         how: list[Any] = [self.card.input, self.card.outputs, self.card.scale, self.card.labels, self.card.text]
-        if self.card.sigma is not None:
-            how.append(self.card.sigma)
+        how += [each for each in (self.card.sigma, self.card.calibration, self.card.novelty) if each is not None]
         files = [each.sha256 for role, each in sorted(self.card.files.items()) if role not in RECORDS]
         return (*files, hashlib.sha256(msgspec.json.encode(how, order="sorted")).hexdigest())
 
@@ -289,8 +302,14 @@ def _check(card: Card, folder: Path) -> None:
     for entry in card.files.values():
         if Path(entry.path).name != entry.path or entry.path in ("", ".", "..", CARD):
             refuse(f"{entry.path!r} must be the bare name of a file in the folder")
-    if not {"network", "weights"} & set(card.files):
+    if not {"network", "weights", "head"} & set(card.files):
         refuse("files must name a network or weights")
+    if (card.head is None) != ("head" not in card.files) or (card.head is not None and card.task != "classify"):
+        refuse("head and a file of that role go together, and are a classifier's")
+    if card.novelty is not None and "confidence" not in card.files:
+        refuse("novelty needs a file of the role confidence")
+    if not 0 < (card.calibration or {}).get("temperature", 1.0) < float("inf"):
+        refuse("calibration.temperature must be above 0")
     channels = 1 if card.input.colour == "grey" else 3
     if len(card.input.mean) != channels or len(card.input.std) != channels or min(card.input.std) <= 0:
         refuse(f"input.mean and input.std must each be {channels} numbers, std above 0")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from imagier.algorithms.novelty import unit
 from imagier.models.model import Model
 from imagier.types import ModelError
 
@@ -55,12 +56,6 @@ def embed_texts(model: Model, texts: Sequence[str], *, engine: str = "auto") -> 
             f"are vectors of {images.width} values. Pull or import the model again."
         )
     return unit(vectors)
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """Vectors (n, width) at length 1, float32; one that is zero stays so."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
 
 
 def has_text(model: Model) -> bool:

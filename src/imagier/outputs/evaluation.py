@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from imagier import images
 from imagier.collection import write_whole
 from imagier.outputs import pages
+from imagier.outputs.plots_figures import Theme, plot
 from imagier.types import Image
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SIDE = 300
 """Pixels of a picture's long side."""
@@ -33,24 +37,40 @@ class Row:
     """What is shown -> (h, w, 3) or (h, w) uint8."""
 
 
-def write_page(path: Path, told: Mapping[str, Any], lines: Sequence[str], rows: Sequence[Row], *, tinted: bool) -> None:
-    """Write the page. tinted: the last picture of each row is a difference in colours, which are explained."""
+def write_page(
+    path: Path,
+    told: Mapping[str, Any],
+    lines: Sequence[str],
+    rows: Sequence[Row],
+    *,
+    tinted: bool = False,
+    figures: Sequence[tuple[str, Callable[[Theme], Figure]]] = (),
+    sheets: Sequence[tuple[str, Sequence[Row]]] = (),
+) -> None:
+    """Write the page.
+
+    rows: the worst, each with several pictures. tinted: the last picture of each is a difference in colours, which are
+    explained. figures: heading and what draws it. sheets: heading, and rows of one picture, side by side.
+    """
     page = pages.environment().get_template("evaluation.html")
-    shown = [
-        {
-            "file": row.file,
-            "told": row.told,
-            "pictures": [{"what": what, "source": _data(picture)} for what, picture in row.pictures.items()],
-        }
-        for row in rows
-    ]
     colours = {
         name: "#" + bytes(colour).hex() for name, colour in (("both", BOTH), ("missed", MISSED), ("false", FALSE))
     }
     html = page.render(
-        model=told["model"], lines=lines, rows=shown, policy=pages.policy(), colours=colours if tinted else None
+        model=told["model"],
+        lines=lines,
+        rows=[_shown(row) for row in rows],
+        policy=pages.policy(),
+        colours=colours if tinted else None,
+        figures=[{"heading": heading, "plot": plot(draw)} for heading, draw in figures],
+        sheets=[{"heading": heading, "rows": [_shown(row) for row in of]} for heading, of in sheets],
     )
     write_whole(path, html.encode())
+
+
+def _shown(row: Row) -> dict[str, Any]:
+    pictures = [{"what": what, "source": _data(picture)} for what, picture in row.pictures.items()]
+    return {"file": row.file, "told": row.told, "pictures": pictures}
 
 
 def masks(image: Image, true: np.ndarray, found: np.ndarray) -> dict[str, Image]:

@@ -153,28 +153,28 @@ def _scores(ax: Axes, facts: Mapping[str, Any], theme: Theme) -> None:
         noise = f"{one['noise']:.1%}".replace("%", " %")
         texts.append([f"{one['groups']:,}", noise, *("–" if n is None else f"{n:.2f}" for n in numbers)])
     on = [", ".join(one["on"]) or one["method"] for one in found]
-    labels = [f"{_short(one['name'])}\n{_short(where)}" for one, where in zip(found, on, strict=True)]
-    _heat(ax, values, texts, labels, names, f"Clusterings of {facts['items']:,} items", theme)
+    labels = [f"{short(one['name'])}\n{short(where)}" for one, where in zip(found, on, strict=True)]
+    heat(ax, values, texts, labels, names, f"Clusterings of {facts['items']:,} items", theme)
 
 
 def _pairs(ax: Axes, names: Sequence[str], matrix: Sequence[Sequence[float | None]], theme: Theme) -> None:
     values = np.array([[np.nan if value is None else value for value in row] for row in matrix], float)
     texts = [["–" if np.isnan(value) else f"{value:.2f}" for value in row] for row in values]
-    short = [_short(name) for name in names]
-    _heat(ax, np.clip(values, 0, 1), texts, short, short, "Agreement (ARI)", theme)
+    shown = [short(name) for name in names]
+    heat(ax, np.clip(values, 0, 1), texts, shown, shown, "Agreement (ARI)", theme)
 
 
 def _counts(ax: Axes, one: Mapping[str, Any], truth: str, theme: Theme) -> None:
     counts = one["counts"]
     table = np.asarray(counts["table"], float).reshape(len(counts["groups"]), len(counts["values"]))
     rows = ["others" if group is None else group_name(group) for group in counts["groups"]]
-    columns = ["others" if value is None else _short(value) for value in counts["values"]]
+    columns = ["others" if value is None else short(value) for value in counts["values"]]
     share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     texts = [[f"{count:,.0f}" if count else "" for count in row] for row in table]
-    title = f"{_short(one['name'])} against {truth}"
+    title = f"{short(one['name'])} against {truth}"
     if len(rows) > ROWS or len(columns) > COLUMNS:
         title += " (the largest)"
-    _heat(
+    heat(
         ax,
         share[:ROWS, :COLUMNS],
         [row[:COLUMNS] for row in texts[:ROWS]],
@@ -185,7 +185,7 @@ def _counts(ax: Axes, one: Mapping[str, Any], truth: str, theme: Theme) -> None:
     )
 
 
-def _heat(
+def heat(
     ax: Axes,
     values: np.ndarray,
     texts: Sequence[Sequence[str]],
@@ -223,7 +223,7 @@ def _heat(
     ax.set_title(title, color=theme.ink, loc="left", parse_math=False, **bold)
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
     """A name as it can be drawn: not too long, and a box for a letter that no font at hand has."""
     text = text if len(text) <= NAMED else text[: NAMED - 1] + "…"
     _, letters = _fonts()

@@ -6,9 +6,10 @@ server may draw them from several threads. A `Theme` gives the few colours that 
 
 from __future__ import annotations
 
+import base64
 import io
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,17 @@ def png(figure: Figure) -> bytes:
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=DPI, facecolor=figure.get_facecolor())
     return out.getvalue()
+
+
+def plot(draw: Callable[[Theme], Figure]) -> dict[str, Any]:
+    """A figure as data URIs, one for a light page and one for a dark one, and its width in a page's pixels."""
+    light, dark = draw(LIGHT), draw(DARK)
+    source = "data:image/png;base64,"
+    return {
+        "light": source + base64.b64encode(png(light)).decode(),
+        "dark": source + base64.b64encode(png(dark)).decode(),
+        "width": round(light.get_figwidth() * 80),
+    }
 
 
 def map_2d(

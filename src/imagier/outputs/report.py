@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from imagier.collection import write_whole
-from imagier.outputs import map3d, pages, plots_compare, shown
+from imagier.outputs import classified, map3d, pages, plots_compare, shown
 from imagier.outputs import plots_figures as figures
 
 if TYPE_CHECKING:
@@ -65,9 +66,12 @@ def report_html(collection: Collection) -> str:
         **parts,
         head=_headline(collection, table, sections),
         clusterings=sections,
+        classified=classified.sections(
+            collection, table, clusterings[0] if clusterings else None, lambda rows: [pictures.at(row) for row in rows]
+        ),
         compared=_compared(plots_compare.facts_of(collection), pictures),
         variances=[
-            {"step": receipt.step, "plot": _plot(figures.explained_variance, ratios), "ratios": ratios}
+            {"step": receipt.step, "plot": figures.plot(partial(figures.explained_variance, ratios)), "ratios": ratios}
             for receipt in receipts
             if (ratios := receipt.facts.get("explained_variance"))
         ],
@@ -98,6 +102,7 @@ class Pictures:
 def _columns(collection: Collection, clusterings: Sequence[shown.Clustering]) -> list[str]:
     known = set(collection.columns)
     wanted = [f"{each.prefix}{name}" for each in clusterings for name in ("group", "distance", "far")]
+    wanted += classified.columns(collection)
     return ["id", "name", "label_folder", "thumbnail", *(name for name in wanted if name in known)]
 
 
@@ -149,9 +154,9 @@ def _clustering(table: pa.Table, clustering: shown.Clustering, pictures: Picture
         "ungrouped": int((numbers == shown.UNGROUPED).sum()),
         "cohesion_rule": facts.get("cohesion_rule") or "",
         "choice": choice,
-        "choice_plot": _plot(figures.choice_of_k, {**choice, "why": ""}) if choice.get("k") else None,
+        "choice_plot": figures.plot(partial(figures.choice_of_k, {**choice, "why": ""})) if choice.get("k") else None,
         "knee": knee,
-        "knee_plot": _plot(figures.k_distance, {**knee, "why": ""}) if knee.get("distances") else None,
+        "knee_plot": figures.plot(partial(figures.k_distance, {**knee, "why": ""})) if knee.get("distances") else None,
         "scores": _scores(facts.get("scores") or {}),
         "stability": facts.get("stability") or {},
         **_far(table, clustering, pictures),
@@ -208,7 +213,7 @@ def _compared(facts: dict[str, Any] | None, pictures: Pictures) -> dict[str, Any
             }
             for one in found
         ],
-        "plot": _plot(plots_compare.matrices, facts) if plots_compare.panels(facts) else None,
+        "plot": figures.plot(partial(plots_compare.matrices, facts)) if plots_compare.panels(facts) else None,
         "plot_text": "Tables: "
         + " and ".join(
             ["the agreement of every two clusterings"] * bool(pairs)
@@ -257,15 +262,4 @@ def _step(receipt: Receipt) -> dict[str, Any]:
         "weights": ", ".join(weight[:12] for weight in receipt.weights),
         "key": receipt.key[:12],
         "made": receipt.made[:19].replace("T", " "),
-    }
-
-
-def _plot(draw: Callable[..., Any], facts: Any) -> dict[str, Any]:
-    """A figure as data URIs, one for a light page and one for a dark one, and its width in a page's pixels."""
-    light, dark = draw(facts, figures.LIGHT), draw(facts, figures.DARK)
-    source = "data:image/png;base64,"
-    return {
-        "light": source + base64.b64encode(figures.png(light)).decode(),
-        "dark": source + base64.b64encode(figures.png(dark)).decode(),
-        "width": round(light.get_figwidth() * 80),
     }

@@ -8,7 +8,11 @@ result.json is a JSON list with one entry per path that is ok, and per page or r
 `null` stands where there is nothing: no label, no place on the map (an item without an embedding), no group, no quality
 (noise has none). A whole image that is neither on the map nor in a group, but whose regions are items, has no entry of
 its own. Files that failed are not in it: `imagier show --failed` lists them. Of several maps or clusterings it
-is the one without a prefix, else the last.
+is the one without a prefix, else the last. Where items were cut out, measured or classified, three keys more:
+
+    "contour": [12, 40, 13, 40, ...], "measured": {"area_px2": 310.0, ...}, "told": {"label": "mel", ...}
+
+with the columns that the steps `measure` and `classify` write, and a region's outline, x and y in its file's pixels.
 
 Parquet holds every column in its own type, one row per item. CSV holds the same, less the binary columns (thumbnails),
 in forms that every spreadsheet reads: a vector is a column per component (`embedding_0`, `embedding_1`, ...), a list of
@@ -43,25 +47,33 @@ def result_rows(collection: Collection) -> list[dict[str, Any]]:
     known = set(collection.columns)
     quality = f"{clustering.prefix}quality" if clustering is not None else ""
     wanted = [*(the_map.axes if the_map else ()), *([clustering.column] if clustering else ())]
-    table = collection.read(["id", "file", "page", "parent", *wanted, *([quality] if quality in known else [])])
+    more = _more(collection)
+    extra = sorted({name for names in more.values() for name in names})
+    table = collection.read(["id", "file", "page", "parent", *wanted, *([quality] if quality in known else []), *extra])
+    values = {name: table[name].to_pylist() for name in extra}
 
     places = shown.coordinates(table, the_map) if the_map else np.full((table.num_rows, 3), np.nan)
     qualities = table[quality].to_pylist() if quality in known else [None] * table.num_rows
     cut_up = set(table["parent"].to_pylist())
     of_file: dict[str, list[tuple[int, str, dict[str, Any]]]] = {}
-    for item, file, page, place, group, good in zip(
-        table["id"].to_pylist(),
-        table["file"].to_pylist(),
-        table["page"].to_pylist(),
-        places,
-        shown.group_numbers(table, clustering).tolist(),
-        qualities,
-        strict=True,
+    for at, (item, file, page, place, group, good) in enumerate(
+        zip(
+            table["id"].to_pylist(),
+            table["file"].to_pylist(),
+            table["page"].to_pylist(),
+            places,
+            shown.group_numbers(table, clustering).tolist(),
+            qualities,
+            strict=True,
+        )
     ):
         if item in cut_up and group == shown.UNGROUPED and not np.isfinite(place).any():
             continue
         x, y, z = (_shortest(value) for value in place)
         entry = {"x": x, "y": y, "z": z, "group": None if group == shown.UNGROUPED else group, "quality": good}
+        for key, names in more.items():
+            told = {name: _plain(values[name][at]) for name in names}
+            entry[key] = told["contour"] if key == "contour" else told
         of_file.setdefault(file, []).append((page or 0, item, entry))
 
     rows = []
@@ -71,6 +83,22 @@ def result_rows(collection: Collection) -> list[dict[str, Any]]:
         found = sorted(of_file.get(content, []), key=lambda each: each[:2])
         rows += [{"filename": name, "label": label_of(name), **entry} for _, _, entry in found]
     return rows
+
+
+def _more(collection: Collection) -> dict[str, list[str]]:
+    """Keys beyond the seven -> the columns that they hold."""
+    known = set(collection.columns)
+    made: dict[str, list[str]] = {"contour": ["contour"]} if "contour" in known else {}
+    for key, stage in (("measured", "measure"), ("told", "classify")):
+        receipts = [each for each in collection.receipts().values() if each.stage == stage]
+        if names := [name for each in receipts for name in each.writes if name in known]:
+            made[key] = names
+    return made
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it: floats with as many digits as they need, none for NaN."""
+    return _shortest(value) if isinstance(value, float) else value
 
 
 def write_result(collection: Collection, path: str | Path) -> Path:

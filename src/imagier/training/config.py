@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import msgspec
 import yaml
@@ -22,13 +22,20 @@ Side = Annotated[int, msgspec.Meta(ge=32, le=4096)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 
-class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What every training is told."""
+class Told(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What whatever learns is told."""
 
+    verb: ClassVar[str]
+    """imagier train VERB."""
     seed: int = 0
     """Of the split, the weights that are drawn, the order of images and their changes."""
     split: str = "70:15:15"
     """Shares of images that are learnt from, that choose the checkpoint, and that judge."""
+
+
+class Config(Told, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a network that learns is told."""
+
     epochs: Count = 30
     """At most so many times through the images."""
     patience: Count = 10
@@ -41,8 +48,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     the other weights are AdamW's; scaled so that one rate fits both (Liu et al. 2025, arXiv:2502.16982)."""
     decay: Annotated[float, msgspec.Meta(ge=0)] = 1e-2
     """Weight decay, apart from the gradient (Loshchilov & Hutter 2019)."""
-    adversarial: Annotated[float, msgspec.Meta(ge=0)] = 0.0
-    """Weight of what a critic says (critic.py) beside the loss; 0: there is no critic."""
     half: bool = False
     """Keep the weights once, as float16, half the size; training can go on from them no less."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -51,9 +56,17 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Processes that prepare images; 0: none beside the training itself."""
 
 
-class Segmenter(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Picture(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a network from pictures to pictures is told."""
+
+    adversarial: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """Weight of what a critic says (critic.py) beside the loss; 0: there is no critic."""
+
+
+class Segmenter(Picture, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A network that tells which pixels are what."""
 
+    verb: ClassVar[str] = "segmenter"
     network: str = "imagier:unet"
     """imagier:unet: the built-in encoder, with its weights, and a small decoder; imagier:unet-small: a third of it, for
     objects that are small themselves. smp:DECODER/ENCODER: any of
@@ -84,7 +97,7 @@ class Segmenter(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 raise ValueError(f"{name} goes with size=null: an image that is brought to {self.size} has no parts")
 
 
-class Restorer(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Restorer(Picture, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A network from images to images. Its weights do not decay, unless told."""
 
     network: str
@@ -104,6 +117,7 @@ class Restorer(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Denoiser(Restorer, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A network that takes noise out of images."""
 
+    verb: ClassVar[str] = "denoiser"
     network: str = "runet:64-64-64@grey"
     """runet:WIDTHS@grey or @rgb, a residual U-Net; dncnn:LAYERSxCHANNELS@grey or @rgb."""
     noise: str | None = None
@@ -116,33 +130,115 @@ class Denoiser(Restorer, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Upscaler(Restorer, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A network that enlarges images; it learns from their bicubic reductions."""
 
+    verb: ClassVar[str] = "upscaler"
     network: str = "edsr:16x48@3"
     """edsr:BLOCKSxCHANNELS@FACTOR, or carn-m@FACTOR; the factor is 2, 3 or 4."""
     part: Annotated[int, msgspec.Meta(ge=16, le=1024)] = 32
 
 
-C = TypeVar("C", bound=Config)
+Balance = Literal["none", "weights", "oversample"]
+"""Where classes differ in size, of the part that is learnt from alone. weights: an image of a class that has few counts
+as much more; oversample: it is seen as much more often."""
+Choose = Literal["balanced", "accuracy"]
+"""What the best is by, on the validation part: the mean over classes of the share that is right, or that of all."""
 
 
-def folder(kind: type[Config]) -> Path:
+class Head(Told, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A classifier of a few layers on an encoder's embedding: seconds, and no torch."""
+
+    verb: ClassVar[str] = "classifier"
+    way: Literal["head"] = "head"
+    balance: Balance = "weights"
+    choose: Choose = "balanced"
+    model: str = "builtin"
+    """The encoder: the one that ships, or any other by its name or Model folder."""
+    hidden: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 0
+    """Units of a layer between; 0: none, and the head is linear."""
+    views: Literal["none", "mirrored"] = "none"
+    """mirrored: of each image its mirror images and quarter turns are learnt from as well."""
+
+
+class Network(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A classifier that is a network of its own."""
+
+    verb: ClassVar[str] = "classifier"
+    balance: Balance = "weights"
+    choose: Choose = "balanced"
+    way: Literal["finetune", "scratch"]
+    model: str
+    """finetune: a name of timm's, such as resnet50, vgg16, efficientnet_b0, vit_tiny_patch16_224; or builtin, the
+    encoder that ships, with its weights. scratch: cnn:32-64-128/256, channels of its convolutions and units of its
+    dense layer (models/networks/cnn.py)."""
+    weights: str | None = None
+    """finetune: a file of weights to begin with (.safetensors, .pth); without one those of timm's networks are drawn at
+    random."""
+    size: tuple[Side, Side] | None = None
+    """Height and width that images are brought to; the network's own unless given."""
+    fit: Literal["squash", "pad", "crop"] = "squash"
+    """How: whatever the shape; with a margin; or the middle."""
+    frozen: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """finetune: for so many epochs the last layer learns alone."""
+    falloff: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
+    """finetune: each block learns at this share of the rate of the one after it (Howard & Ruder 2018)."""
+    augment: Literal["none", "light", "strong"] = "light"
+    """none; light: mirrored, and other light; strong: also turned, enlarged, blurred."""
+    mixup: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """Alpha of mixup (Zhang et al. 2018); 0: none."""
+    l2: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """scratch: weight of the dense layers' squared weights in the loss."""
+
+    def __post_init__(self) -> None:
+        others: Mapping[str, Mapping[str, Any]] = {
+            "scratch": {"weights": None, "frozen": 0, "falloff": 1.0},
+            "finetune": {"l2": 0.0},
+        }
+        for name, plain in others[self.way].items():
+            if getattr(self, name) != plain:
+                raise ValueError(f"{name} does not go with way={self.way}")
+        if (self.way == "scratch") != self.model.startswith("cnn:"):
+            raise ValueError(f"way={self.way} does not go with model={self.model}")
+
+
+WAYS: Mapping[str, type[Head] | type[Network]] = {"head": Head, "finetune": Network, "scratch": Network}
+
+C = TypeVar("C", bound=Told)
+
+
+def folder(kind: type[Told]) -> Path:
     """Where the configs of a kind are that come with imagier."""
-    return FOLDER / kind.__name__.lower()
+    return FOLDER / kind.verb
 
 
-def names(kind: type[Config]) -> list[str]:
+def names(kind: type[Told]) -> list[str]:
     """Configs of a kind that come with imagier."""
     return sorted(path.stem for path in folder(kind).glob("*.yaml"))
 
 
 def read(name_or_file: str | None, kind: type[C], settings: Mapping[str, Any]) -> C:
     """A config by name or file, with `settings` over it; None: the defaults. Raises SettingError."""
-    told: dict[str, Any] = {}
-    where = "the defaults"
-    if name_or_file is not None:
-        there = names(kind)
-        path = folder(kind) / f"{name_or_file}.yaml" if name_or_file in there else Path(name_or_file)
-        where = str(name_or_file)
-        told = _yaml(path, name_or_file, there)
+    return _made(*_said(name_or_file, kind), kind, settings)
+
+
+def read_classifier(name_or_file: str | None, settings: Mapping[str, Any]) -> Head | Network:
+    """The same of a classifier, whose `way` says what other settings there are. Raises SettingError."""
+    told, where = _said(name_or_file, Head)
+    way = (told | dict(settings)).get("way", "head")
+    if way not in WAYS:
+        raise SettingError("way: " + nearest("way", str(way), WAYS))
+    kind: type[Head] | type[Network] = WAYS[way]
+    return _made(told, where, kind, settings)
+
+
+def _said(name_or_file: str | None, kind: type[Told]) -> tuple[dict[str, Any], str]:
+    """What a config says, and where that stands."""
+    if name_or_file is None:
+        return {}, "the defaults"
+    there = names(kind)
+    path = folder(kind) / f"{name_or_file}.yaml" if name_or_file in there else Path(name_or_file)
+    return _yaml(path, name_or_file, there), str(name_or_file)
+
+
+def _made(told: Mapping[str, Any], where: str, kind: type[C], settings: Mapping[str, Any]) -> C:
     known = {field.name for field in msgspec.structs.fields(kind)}
     for source, keys in ((where, told), ("--set", settings)):
         for key in keys:

@@ -7,89 +7,26 @@ taken up again sees what it would have seen.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import cv2
 import msgspec
 import numpy as np
 import torch
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from imagier import images
 from imagier.algorithms.masks import cores
 from imagier.algorithms.noise import Noise
 from imagier.models.model import Input
-from imagier.models.preprocess import in_colour, place
+from imagier.models.preprocess import place
 from imagier.training.pairs import noised
+from imagier.training.samples import Sample, eight_bit
 from imagier.training.truth import Mask, Truth
-from imagier.types import ImageError, SettingError
+from imagier.types import SettingError
 
 KEPT = 1_500_000_000
 """Bytes of prepared images that are kept in memory; beyond that they are read anew each time."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """An image with its truth."""
-
-    path: Path
-    sha256: str
-    small: np.ndarray
-    """(32, 32) uint8 grey."""
-    phash: int
-    shares: tuple[float, ...]
-    """Of its pixels that are inside, by class; empty where there are none."""
-
-
-def looked_at(
-    paths: Sequence[Path], check: Callable[[Path, np.ndarray], tuple[float, ...]], tell: Callable[[int], None]
-) -> list[Sample]:
-    """Read every image and its truth once. Raises SettingError for those that cannot be, all in one message.
-
-    check: of a path and its pixels, (h, w, 3) uint8, reads the truth, gives the share of pixels inside each class, and
-    raises ImageError for what does not fit. tell: called with 1 for every image that was read.
-    """
-    problems: list[str] = []
-
-    def look(path: Path) -> Sample | None:
-        try:
-            data = path.read_bytes()
-            eight = _eight(data)
-            shares = check(path, eight)
-        except (OSError, ImageError) as error:
-            problems.append(str(error) if str(path) in str(error) else f"{path}: {error}")
-            return None
-        finally:
-            tell(1)
-        grey = cv2.cvtColor(eight, cv2.COLOR_RGB2GRAY)
-        return Sample(
-            path,
-            images.content_hash(data),
-            images.resize(grey, size=(32, 32)),
-            images.perceptual_hash(eight),
-            shares,
-        )
-
-    with ThreadPoolExecutor() as pool:
-        found = list(pool.map(look, paths))
-    if problems:
-        more = f"\n  and {len(problems) - 10} more" if len(problems) > 10 else ""
-        raise SettingError(
-            f"{len(problems)} of {len(paths)} images cannot be learnt from:\n  "
-            + "\n  ".join(sorted(problems)[:10])
-            + more
-        )
-    return [each for each in found if each is not None]
-
-
-def _eight(data: bytes) -> np.ndarray:
-    """(h, w, 3) uint8 RGB of an encoded image."""
-    decoded = images.decode(data)
-    return in_colour(images.to_uint8(decoded.image, decoded.black, decoded.white), "rgb")
 
 
 class Kept:
@@ -154,7 +91,7 @@ class Shown(torch.utils.data.Dataset):
     def prepared(self, at: int) -> tuple[np.ndarray, np.ndarray]:
         """An image and its targets, (h, w, 3) and (h, w, channels) uint8, at the network's size."""
         sample = self.samples[at]
-        eight = _eight(sample.path.read_bytes())
+        eight = eight_bit(sample.path.read_bytes())
         mask = self.truth.draw[sample.path](*eight.shape[:2])
         channels = targets(mask, self.with_cores)
         if self.spec.size is not None:

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as pl
-import msgspec
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
@@ -32,7 +31,7 @@ from imagier.models.exporting import export
 from imagier.models.model import Input, Model, Task
 from imagier.training.config import Config
 from imagier.training.critic import Critic
-from imagier.training.data import Sample
+from imagier.training.samples import Sample, came_about
 from imagier.training.splits import Split
 
 RISE = 0.05
@@ -64,16 +63,19 @@ class Learner(pl.LightningModule, ABC):
     """A network that is learning. What differs is `forward`, `loss_of` and `judged`.
 
     A batch is (what is shown, what is wanted). The score that chooses the checkpoint is `val_score`, the higher the
-    better. critic_sees: channels of what is shown and of what is made, where the config asks for a critic.
+    better. critic_sees: channels of what is shown and of what is made, where a critic has a say of weight adversarial.
     """
 
     betas = (0.9, 0.999)
     """AdamW's, as of those weights that Muon leaves to it."""
 
-    def __init__(self, network: torch.nn.Module, config: Config, steps: int, critic_sees: int) -> None:
+    def __init__(
+        self, network: torch.nn.Module, config: Config, steps: int, critic_sees: int = 0, adversarial: float = 0.0
+    ) -> None:
         super().__init__()
         self.network, self.config, self.steps = network.to(memory_format=torch.channels_last), config, steps
-        self.critic = Critic(critic_sees) if config.adversarial else None
+        self.adversarial = adversarial
+        self.critic = Critic(critic_sees) if adversarial else None
 
     @abstractmethod
     def loss_of(self, made: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
@@ -92,7 +94,7 @@ class Learner(pl.LightningModule, ABC):
             given, picture, true = self.seen(shown), self.picture(made), wanted.float()
             mistaken = self.critic.mistaken(given, picture, true)
             self.log("critic_loss", mistaken, on_step=False, on_epoch=True, sync_dist=True)
-            loss = loss + self.config.adversarial * self.critic.fooled(given, picture) + mistaken
+            loss = loss + self.adversarial * self.critic.fooled(given, picture) + mistaken
         return loss
 
     def seen(self, shown: torch.Tensor) -> torch.Tensor:
@@ -109,13 +111,17 @@ class Learner(pl.LightningModule, ABC):
         self.log("val_loss", self.loss_of(made, wanted), batch_size=count, sync_dist=True)
         self.log("val_score", self.judged(made, wanted).mean(), batch_size=count, sync_dist=True)
 
+    def rates(self) -> Any:
+        """Parameters, or groups of them with rates of their own."""
+        return self.parameters()
+
     def configure_optimizers(self) -> Any:
         config, rise = self.config, max(1, round(RISE * self.steps))
         how: dict[str, Any] = {"lr": config.rate, "betas": self.betas, "weight_decay": config.decay}
         if config.optimiser == "muon":
-            optimiser: torch.optim.Optimizer = Muon(self.parameters(), nesterov=True, **how)
+            optimiser: torch.optim.Optimizer = Muon(self.rates(), nesterov=True, **how)
         else:
-            optimiser = torch.optim.AdamW(self.parameters(), **how)
+            optimiser = torch.optim.AdamW(self.rates(), **how)
 
         def share(step: int) -> float:
             done = min(1.0, step / self.steps)
@@ -242,18 +248,26 @@ def fit(learner: Learner, train: Any, val: Any, work: Path, score: str, shown: b
     return {name.removeprefix("network."): value for name, value in state.items() if name.startswith("network.")}
 
 
+Entries = Sequence[tuple[int, int]]
+"""What is shown in an epoch: (which time this is, place of the image)."""
+
+
+def repeated(count: int, times: int = 1) -> Entries:
+    """Every image so many times."""
+    return [(time, at) for time in range(times) for at in range(count)]
+
+
 def learn(
-    plan: Plan, learner: Callable[[int], Learner], train: Any, val: Any, score: str, shown: bool
+    plan: Plan, learner: Callable[[int], Learner], train: Any, val: Any, entries: Entries, score: str, shown: bool
 ) -> Mapping[str, Any]:
     """Train on one data set, choose by another: both have a length, and entries (epoch, place), as `Order` gives them.
 
-    learner: for so many steps. Gives the best checkpoint's state of the network.
+    learner: for so many steps. entries: of the first. Gives the best checkpoint's state of the network.
     """
     config = plan.config
-    count, times = len(train), config.parts or 1
-    whole = count * times >= config.batch
-    made = learner(max(1, count * times // config.batch) * config.epochs)
-    order = Order(count, times, config.seed, lambda: made.current_epoch)
+    whole = len(entries) >= config.batch
+    made = learner(max(1, len(entries) // config.batch) * config.epochs)
+    order = Order(entries, config.seed, lambda: made.current_epoch)
     train_from, val_from = (
         torch.utils.data.DataLoader(
             each, config.batch, sampler=sampler, num_workers=config.workers, drop_last=drop_last
@@ -264,18 +278,19 @@ def learn(
 
 
 class Order(torch.utils.data.Sampler):
-    """Every image `times` an epoch, in an order that the seed and the epoch alone decide."""
+    """The entries of an epoch, in an order that the seed and the epoch alone decide."""
 
-    def __init__(self, count: int, times: int, seed: int, epoch: Callable[[], int]) -> None:
-        self.count, self.times, self.seed, self.epoch = count, times, seed, epoch
+    def __init__(self, entries: Entries, seed: int, epoch: Callable[[], int]) -> None:
+        self.entries, self.seed, self.epoch = entries, seed, epoch
+        self.times = 1 + max(time for time, _ in entries)
 
     def __len__(self) -> int:
-        return self.count * self.times
+        return len(self.entries)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch = self.epoch()
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self))
-        return iter([(epoch * self.times + int(at) // self.count, int(at) % self.count) for at in order])
+        return iter([(epoch * self.times + self.entries[at][0], self.entries[at][1]) for at in order])
 
 
 class Unchanged(torch.utils.data.Sampler):
@@ -291,23 +306,22 @@ class Unchanged(torch.utils.data.Sampler):
         return iter([(-1, at) for at in range(self.count)])
 
 
-def written(plan: Plan, state: Mapping[str, Any], task: Task, **how: Any) -> Model:
+def written(plan: Plan, architecture: str, state: Mapping[str, Any], task: Task, into: Path, **how: Any) -> Model:
     """The Model folder of the best checkpoint, with its split and its config. how: as `export` takes it."""
     from safetensors.torch import save_file
 
     config = plan.config
     path = plan.work / "best.safetensors"
     save_file({name: value.contiguous().clone() for name, value in state.items()}, path)
-    counts = np.unique(plan.split.of([each.sha256 for each in plan.samples]), return_counts=True)
-    told = ", ".join(f"{count} {part}" for part, count in zip(*counts, strict=True))
+    source, records = came_about(config, plan.split, plan.samples)
     return export(
-        config.network,
+        architecture,
         state=path,
         name=plan.into.name,
         task=task,
-        folder=plan.into,
-        source=f"imagier train {type(config).__name__.lower()}, seed {config.seed}; images: {told}",
-        besides={"split": plan.split.encoded(), "training": msgspec.yaml.encode(config)},
+        folder=into,
+        source=source,
+        besides=records,
         half=config.half,
         replace=True,
         **how,

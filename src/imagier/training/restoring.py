@@ -20,9 +20,10 @@ from imagier.models.model import Input, Model, Task
 from imagier.models.networks import describe
 from imagier.models.restoring import LEAST, MIDDLE
 from imagier.training.config import Restorer
-from imagier.training.data import Kept, Sample
-from imagier.training.fit import Learner, Plan, learn, written
+from imagier.training.data import Kept
+from imagier.training.fit import Learner, Plan, learn, repeated, written
 from imagier.training.pairs import Way
+from imagier.training.samples import Sample
 from imagier.types import SettingError
 
 SEEN = 3
@@ -98,7 +99,7 @@ class Learning(Learner):
     betas = (0.9, 0.99)
 
     def __init__(self, plan: RestorerPlan, steps: int) -> None:
-        super().__init__(plan.network, plan.config, steps, 2 * len(plan.spec.mean))
+        super().__init__(plan.network, plan.config, steps, 2 * len(plan.spec.mean), plan.config.adversarial)
         self.factor = plan.way.factor
         self.difference = functional.l1_loss if plan.config.loss == "l1" else functional.mse_loss
 
@@ -136,5 +137,6 @@ def train(plan: RestorerPlan, task: Task, shown: bool) -> Model:
     train_set, val_set = (
         Pairs(plan.of(part), plan.way, plan.config.part, plan.config.seed) for part in ("train", "val")
     )
-    state = learn(plan, lambda steps: Learning(plan, steps), train_set, val_set, "psnr", shown)
-    return written(plan, state, task, sigma=plan.way.sigma)
+    entries = repeated(len(train_set), plan.config.parts)
+    state = learn(plan, lambda steps: Learning(plan, steps), train_set, val_set, entries, "psnr", shown)
+    return written(plan, plan.config.network, state, task, plan.into, sigma=plan.way.sigma)

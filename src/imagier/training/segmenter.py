@@ -22,7 +22,7 @@ from imagier.models.segmenting import BACKGROUND, CORE
 from imagier.models.store import find
 from imagier.training.config import Segmenter
 from imagier.training.data import Shown, changes
-from imagier.training.fit import Learner, Plan, learn, written
+from imagier.training.fit import Learner, Plan, learn, repeated, written
 from imagier.training.pairs import noise_of
 from imagier.training.splits import PARTS
 from imagier.training.truth import Truth
@@ -50,7 +50,9 @@ class Learning(Learner):
     """U-Nets and the like, by Dice and cross entropy."""
 
     def __init__(self, plan: SegmenterPlan, steps: int) -> None:
-        super().__init__(plan.network, plan.config, steps, 3 + len(plan.truth.classes) + plan.config.cores)
+        super().__init__(
+            plan.network, plan.config, steps, 3 + len(plan.truth.classes) + plan.config.cores, plan.config.adversarial
+        )
         self.loss, self.exclusive = plan.config.loss, plan.config.exclusive
         self.classes = len(plan.truth.classes)
         self.mean: torch.Tensor
@@ -130,9 +132,12 @@ def train(plan: SegmenterPlan, shown: bool) -> Model:
         )
         for part in PARTS[:2]
     )  # fmt: skip
-    state = learn(plan, lambda steps: Learning(plan, steps), train_set, val_set, "dice", shown)
+    entries = repeated(len(train_set), config.parts or 1)
+    state = learn(plan, lambda steps: Learning(plan, steps), train_set, val_set, entries, "dice", shown)
     labels = channels(config, plan.truth.classes)
-    return written(plan, state, "segment", labels=labels, size=config.size, how=described(config))
+    return written(
+        plan, config.network, state, "segment", plan.into, labels=labels, size=config.size, how=described(config)
+    )
 
 
 def begun(config: Segmenter, classes: tuple[str, ...]) -> tuple[torch.nn.Module, Input]:

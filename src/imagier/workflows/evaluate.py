@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -151,7 +151,7 @@ def segmenter(
     root, found = train.pictures(images)
     truth = train.covering(found, masks.truth(found, root), unmasked)
     pairs = _pairs(classes(model), truth, model)
-    listed = _of_part(model, found, part)
+    listed = of_part(model, found, part)
     judged: dict[str, list[Judged]] = {name: [] for name, _, _ in pairs}
     rows: list[tuple[float, Row]] = []
     for number, path in enumerate(tqdm(listed, desc="judging", unit="image", disable=not progress, file=sys.stderr)):
@@ -195,7 +195,7 @@ def _pairs(names: Sequence[str], truth: Truth, model: Model) -> list[tuple[str, 
     return both
 
 
-def _of_part(model: Model, found: Sequence[Path], part: str | None) -> Sequence[Path]:
+def of_part(model: Model, found: Sequence[Path], part: str | None) -> Sequence[Path]:
     """The images of a part of the model's split; all for None."""
     from imagier.images import content_hash
     from imagier.training.splits import read_split
@@ -313,7 +313,7 @@ def restorer(
     restore = restoring.load(model, tile, flips=flips)
     judged: list[tuple[Path, dict[str, float]]] = []
     rows: list[tuple[float, Row]] = []
-    listed = _of_part(model, found, part)
+    listed = of_part(model, found, part)
     for number, path in enumerate(tqdm(listed, desc="judging", unit="image", disable=not progress, file=sys.stderr)):
         given, true, sigma = _trial(way, path, number)
         shown = given[:, :, 0] if given.shape[2] == 1 else given
@@ -338,7 +338,7 @@ def restorer(
     if page is not None:
         from imagier.outputs.evaluation import write_page
 
-        write_page(page, restoration.told, restoration.lines(), [row for _, row in rows], tinted=False)
+        write_page(page, restoration.told, restoration.lines(), [row for _, row in rows])
     return restoration
 
 
@@ -384,6 +384,17 @@ def _fidelity(made: np.ndarray, true: np.ndarray, factor: int) -> dict[str, floa
     return {"psnr": psnr(made, true), "ssim": ssim(made, true)}
 
 
-def save(evaluation: Evaluation | Restoration, path: Path) -> None:
+class Judgement(Protocol):
+    """How well a model does, whatever it is there to do."""
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """JSON values."""
+
+    def lines(self) -> list[str]:
+        """For a person."""
+
+
+def save(evaluation: Judgement, path: Path) -> None:
     """Write the JSON. Raises CollectionError where it cannot be written."""
     write_whole(path, json.dumps(evaluation.told, indent=1).encode() + b"\n")

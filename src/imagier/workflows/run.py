@@ -76,7 +76,7 @@ def run(
         files = Files(collection, bound, summary, threads=threads or os.cpu_count() or 1)
         before = last_run(collection)
         place = None if fitted is None else collection.relative(fitted.folder)
-        state = replace(collection.state, steps=tuple(each.written for each in bound), like=place)
+        state = replace(collection.state, steps=plan.written(bound), like=place)
         warmed = files.tables if fitted is None else []
         warming = threading.Thread(target=_warm, args=(warmed,), name="warm", daemon=True)
         files.update(files.roots(roots, gone), gone, state, progress=progress, begin=warming.start)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 import os
 import sys
@@ -13,13 +12,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from imagier.collection import write_whole
 from imagier.models.model import CARD
-from imagier.types import Image, ModelError, SettingError, nearest
+from imagier.types import Image, ModelError, SettingError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from imagier.models.model import Model, Task
-    from imagier.training.config import Config, Restorer
-    from imagier.training.data import Sample
+    from imagier.training.config import Config, Restorer, Told
+    from imagier.training.labelled import Labelled
     from imagier.training.pairs import Way
+    from imagier.training.samples import Sample
     from imagier.training.splits import Split
     from imagier.training.truth import Truth
 
@@ -118,7 +120,7 @@ def segmenter(
     samples = _read(found, check, progress)
     _not_empty(samples, truth)
     work = work or into.with_name(f"{into.name}.training")
-    parted = _parted(samples, groups_of, ratios, told.seed, split)
+    parted = _parted(samples, _joined(samples, groups_of), ratios, told.seed, split)
     _taken_up(work, told, parted)
     return train(SegmenterPlan(told, network, spec, samples, parted, into, work, truth), progress)
 
@@ -184,6 +186,134 @@ def upscaler(
     return _restorer("upscale", told, ratios, Way(), found, _groups(groups, root, found), into, split, work, progress)
 
 
+@dataclass(frozen=True)
+class Labels:
+    """Where the labels of images are: one of these alone."""
+
+    data: Path | None = None
+    """A folder a class."""
+    labels: str | None = None
+    """TABLE.csv:COLUMN, of `images`."""
+    biofors: Path | None = None
+    """classification.json beside images/."""
+    images: Path | None = None
+
+    def read(self) -> tuple[Path, Labelled]:
+        """The folder that images are told by, and the images. Raises SettingError, SourceError."""
+        from imagier.training import labelled
+
+        given = [name for name in ("data", "labels", "biofors") if getattr(self, name) is not None]
+        if len(given) != 1 or (self.images is None) != (self.labels is None):
+            raise SettingError(
+                "say where labels come from: --data with a folder a class; or --images and --labels TABLE.csv:COLUMN; "
+                "or --biofors with BioFors's folder"
+            )
+        if self.biofors is not None:
+            return (self.biofors / "images").absolute(), labelled.biofors(self.biofors.absolute())
+        root, found = pictures(self.data or self.images or Path())
+        return root, labelled.tree(found, root) if self.labels is None else labelled.table(found, root, self.labels)
+
+
+LEAST = 4
+"""Images of a class, below which none can be learnt from, choose and judge."""
+
+
+def classifier(
+    *,
+    labels: Labels,
+    into: Path,
+    config: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    groups: str | None = None,
+    about: str | None = None,
+    split: Path | None = None,
+    work: Path | None = None,
+    over: bool = False,
+    progress: bool = True,
+) -> Model:
+    """Train a classifier; the way that takes epochs goes on where it was left.
+
+    about: a labels.yaml, or one that ships, with what there is to say of each class (models/about.py).
+    groups: as of `segmenter`; BioFors's are its documents, unless told. All else is as of `segmenter`.
+    """
+    from imagier.models import about as texts
+    from imagier.training import config as configs
+    from imagier.training import labelled
+
+    told = configs.read_classifier(config, settings or {})
+    ratios = _ratios(told, settings, groups, split)
+    _free(into, over)
+    if isinstance(told, configs.Head):
+        if work is not None:
+            raise SettingError("a head is made in one go, and leaves nothing to go on from: leave out --work")
+    else:
+        _there()
+    root, truth = labels.read()
+    if few := labelled.rare(truth.labels, LEAST):
+        raise SettingError(
+            f"the class {few[0]!r} has {few[1]} images: {LEAST} or more are needed, to learn from, to choose by and to "
+            "judge"
+        )
+    said = None if about is None else texts.read(about, truth.classes)[1]
+    groups_of = _groups(groups, root, truth.paths)
+    if groups is None and truth.groups is not None and split is None:
+        groups_of = list(truth.groups)
+    place = {path: truth.classes.index(label) for path, label in zip(truth.paths, truth.labels, strict=True)}
+    count = len(truth.classes)
+
+    def check(path: Path, _: Image) -> tuple[float, ...]:
+        return tuple(float(at == place[path]) for at in range(count))
+
+    if isinstance(told, configs.Head):
+        from imagier.models.store import find
+
+        encoder = find(told.model, "embed")
+    else:
+        from imagier.training.classifier import ClassifierPlan, begun, train
+
+        network, spec = begun(told, count)
+    samples = _alike(_read(truth.paths, check, progress), truth.classes)
+    joined = _joined(samples, groups_of)
+    parted = _parted(samples, joined, ratios, told.seed, split)
+    _in_each(samples, parted, truth.classes)
+    if isinstance(told, configs.Head):
+        from tqdm import tqdm
+
+        from imagier.training.head import HeadPlan
+        from imagier.training.head import train as fit
+
+        with tqdm(total=len(samples), desc="embedding", unit="image", disable=not progress, file=sys.stderr) as bar:
+            return fit(HeadPlan(told, encoder, samples, parted, joined, into, truth.classes, about=said), bar.update)
+    work = work or into.with_name(f"{into.name}.training")
+    _taken_up(work, told, parted)
+    return train(ClassifierPlan(told, network, spec, samples, parted, into, work, truth.classes, said), progress)
+
+
+def _alike(samples: list[Sample], classes: Sequence[str]) -> list[Sample]:
+    """Raises SettingError where the same content has two labels: it would be learnt from as both."""
+    seen: dict[str, Sample] = {}
+    for each in samples:
+        other = seen.setdefault(each.sha256, each)
+        if other.shares != each.shares:
+            names = [classes[one.shares.index(1.0)] for one in (other, each)]
+            raise SettingError(
+                f"{other.path} and {each.path} are the same image, labelled {names[0]!r} and {names[1]!r}: keep one"
+            )
+    return samples
+
+
+def _in_each(samples: Sequence[Sample], parted: Split, classes: Sequence[str]) -> None:
+    """Raises SettingError where the part that is learnt from, or the one that chooses, lacks a class."""
+    parts = parted.of([each.sha256 for each in samples])
+    for at, name in enumerate(classes):
+        for part in ("train", "val"):
+            if not any(each.shares[at] for each, of in zip(samples, parts, strict=True) if of == part):
+                raise SettingError(
+                    f"the split leaves no image of the class {name!r} for {part}: its images are too few, or of "
+                    "too few groups"
+                )
+
+
 ADVERSARIAL = 0.01
 """The critic's weight that `--adversarial` stands for: the plain difference counts a hundred times as much (Isola et
 al. 2017)."""
@@ -196,13 +326,20 @@ def _told(
 ) -> tuple[C, tuple[float, float, float]]:
     """The config, and the shares of its split. Raises SettingError."""
     from imagier.training import config as configs
+
+    told = configs.read(config, kind, settings or {})
+    return told, _ratios(told, settings, groups, split)
+
+
+def _ratios(
+    told: Told, settings: Mapping[str, Any] | None, groups: str | None, split: Path | None
+) -> tuple[float, float, float]:
+    """The shares of the split. Raises SettingError."""
     from imagier.training.splits import parse_ratios
 
-    settings = settings or {}
-    told = configs.read(config, kind, settings)
-    if split is not None and (groups is not None or "split" in settings):
+    if split is not None and (groups is not None or "split" in (settings or {})):
         raise SettingError("a split that is given says it all: leave out --groups and --set split, or --split")
-    return told, parse_ratios(told.split)
+    return parse_ratios(told.split)
 
 
 def _restorer(
@@ -231,7 +368,7 @@ def _restorer(
 
     samples = _read(found, check, progress)
     work = work or into.with_name(f"{into.name}.training")
-    parted = _parted(samples, groups_of, ratios, told.seed, split)
+    parted = _parted(samples, _joined(samples, groups_of), ratios, told.seed, split)
     _taken_up(work, told, parted)
     return train(RestorerPlan(told, network, spec, samples, parted, into, work, way), task, progress)
 
@@ -287,7 +424,7 @@ def covering(found: Sequence[Path], truth: Truth, unmasked: bool) -> Truth:
 def _read(chosen: Sequence[Path], check: Callable[[Path, Image], tuple[float, ...]], progress: bool) -> list[Sample]:
     from tqdm import tqdm
 
-    from imagier.training.data import looked_at
+    from imagier.training.samples import looked_at
 
     with tqdm(total=len(chosen), desc="reading", unit="image", disable=not progress, file=sys.stderr) as bar:
         return looked_at(chosen, check, bar.update)
@@ -301,46 +438,29 @@ def _not_empty(samples: Sequence[Sample], truth: Truth) -> None:
 
 def _groups(told: str | None, root: Path, paths: Sequence[Path]) -> list[str] | None:
     """The group of each image, by a column of a table. Raises SettingError."""
-    if told is None:
-        return None
-    name, colon, column = told.rpartition(":")
-    if not colon or not name:
-        raise SettingError(f"--groups cannot be {told!r}: it takes TABLE.csv:COLUMN")
-    try:
-        with open(name, newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file)
-            columns, rows = list(table.fieldnames or ()), list(table)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SettingError(f"{name} cannot be read as a table: {error}") from error
-    if not rows:
-        raise SettingError(f"{name} holds no rows")
-    if column not in columns:
-        raise SettingError(f"{name}: {nearest('column', column, columns)}")
+    from imagier.training.labelled import column
 
-    def names(path: Path) -> tuple[str, ...]:
-        relative = path.relative_to(root)
-        return relative.as_posix(), relative.with_suffix("").as_posix(), path.name, path.stem
+    return None if told is None else column(told, root, paths, "--groups")
 
-    wanted = {name for path in paths for name in names(path)}
-    key = max(columns, key=lambda each: sum(row[each] in wanted for row in rows))
-    by_name = {row[key]: row[column] or "" for row in rows}
-    found = [next((by_name[each] for each in names(path) if each in by_name), None) for path in paths]
-    if None in found:
-        missing = [path for path, group in zip(paths, found, strict=True) if group is None]
-        raise SettingError(f"{name} has no row for {missing[0]}, nor for {len(missing) - 1} more images")
-    return [group or "" for group in found]
+
+def _joined(samples: Sequence[Sample], groups: list[str] | None) -> np.ndarray:
+    """Which images belong together: (n,) int."""
+    import numpy as np
+
+    from imagier.training.splits import together
+
+    phash = np.array([each.phash for each in samples], np.uint64)
+    return together([each.sha256 for each in samples], np.stack([each.small for each in samples]), phash, groups)
 
 
 def _parted(
     samples: Sequence[Sample],
-    groups: list[str] | None,
+    joined: np.ndarray,
     ratios: tuple[float, float, float],
     seed: int,
     given: Path | None,
 ) -> Split:
     """The split that was given, or one that is made. Raises SettingError."""
-    import numpy as np
-
     from imagier.training import splits
 
     if given is not None:
@@ -349,8 +469,6 @@ def _parted(
             raise SettingError(f"{given} does not know {missing[0].path}, and {len(missing) - 1} more images")
         return parted
     hashes = [each.sha256 for each in samples]
-    phash = np.array([each.phash for each in samples], np.uint64)
-    joined = splits.together(hashes, np.stack([each.small for each in samples]), phash, groups)
     kinds = ["".join("1" if share else "0" for share in each.shares) for each in samples]
     return splits.split(hashes, joined, kinds, ratios, seed)
 

@@ -94,3 +94,28 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.narrow(self.deep(self.expand(x)))
         return x + y if self.residual else y
+
+
+class Classifier(nn.Module):
+    """The encoder, and one layer upon its embedding."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.encoder = Encoder()
+        self.head = nn.Linear(WIDTH, classes)
+
+    def features(self, image: Tensor) -> Tensor:
+        """What the last layer sees, (n, 512)."""
+        made: Tensor = self.encoder(image)[0]
+        return made
+
+    def forward(self, image: Tensor) -> Tensor:
+        made: Tensor = self.head(self.features(image))
+        return made
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, object]:
+        """Parameters by how early they are, as timm's networks tell it."""
+        return {
+            "stem": r"^encoder\.stem",
+            "blocks": [(r"^encoder\.blocks\.(\d+)", None), (r"^encoder\.(last|inner|project)", (999,))],
+        }

@@ -1,0 +1,266 @@
+"""Judge a classifier on labelled images: each measure with its interval, its confidence, and a page of the worst."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from imagier.algorithms import confidence as measures
+from imagier.algorithms import judging
+from imagier.models.classifying import BATCH, LEVEL, REFUSED, Said, Seen, check, confidence_of, looker
+from imagier.types import SettingError, nearest
+
+if TYPE_CHECKING:
+    from imagier.models.model import Model
+    from imagier.workflows.train import Labels
+
+WORST = 10
+NAMES = {
+    "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "precision": "precision, mean over classes",
+    "recall": "recall, mean over classes", "f1": "F1, mean over classes", "auroc": "AUROC, one against the rest",
+    "ece": "calibration error (ECE)", "ece_before": "calibration error before temperature scaling",
+    "coverage": "sets that hold the true class", "set_size": "classes in a set", "refused": "taken for unknown",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Classification:
+    """How well a classifier does."""
+
+    model: str
+    labels: tuple[str, ...]
+    part: str | None
+    level: float
+    refused: float
+    paths: Sequence[Path]
+    true: np.ndarray
+    """(n,) int."""
+    said: Said
+    raw: np.ndarray
+    """(n, k) shares before calibration."""
+
+    @cached_property
+    def told(self) -> dict[str, Any]:
+        """JSON values: each measure {"mean", "ci95", "n"}, over all and by class; None for what cannot be measured."""
+        weights = judging.resampled(len(self.true))
+        made: dict[str, Any] = {"model": self.model, "part": self.part, "images": len(self.true)}
+        made |= {"level": self.level} if self.said.sets is not None else {}
+        made |= {"refused_rate": self.refused} if self.said.known is not None else {}
+        made |= {name: _told(each) for name, each in self._measures(weights).items()}
+        made["classes"] = {
+            label: {name: _told(each) for name, each in self._of_class(at, weights).items()}
+            for at, label in enumerate(self.labels)
+        }
+        counts = judging.confusion(self.true, self.said.best, len(self.labels))
+        made["confusion"] = {"labels": list(self.labels), "counts": counts.tolist()}
+        after = self.reliability(self.said.shares)
+        made["reliability"] = [
+            {
+                "from": round(low, 4),
+                "to": round(high, 4),
+                "images": int(n),
+                "confidence": _number(c),
+                "right": _number(r),
+            }
+            for low, high, n, c, r in zip(
+                after.edges[:-1], after.edges[1:], after.counts, after.confidence, after.right, strict=True
+            )
+        ]
+        made["surely_wrong"] = [self.row(at) for at in self.surely_wrong()]
+        made["least_sure"] = [self.row(at) for at in self.least_sure()]
+        return made
+
+    def _measures(self, weights: np.ndarray) -> dict[str, judging.Measured]:
+        k, true, said = len(self.labels), self.true, self.said
+        right = (said.best == true).astype(float)
+
+        def mean_of(values: np.ndarray) -> judging.Measured:
+            return judging.measured(lambda w: w @ values / w.sum(1), weights)
+
+        def by_class(of: Any) -> judging.Measured:
+            return judging.measured(lambda w: judging.over_classes(of(judging.counts(true, said.best, k, w))), weights)
+
+        def aurocs(w: np.ndarray) -> np.ndarray:
+            each = [judging.weighted_auroc(said.shares[:, at], true == at, w) for at in range(k)]
+            return judging.over_classes(np.stack(each, axis=1))
+
+        made = {
+            "accuracy": mean_of(right),
+            "balanced_accuracy": by_class(judging.recall),
+            "precision": by_class(judging.precision),
+            "recall": by_class(judging.recall),
+            "f1": by_class(judging.f1),
+            "auroc": judging.measured(aurocs, weights),
+        }
+        for name, shares in (("ece", said.shares), ("ece_before", self.raw)):
+            sure, hit = shares.max(1), (shares.argmax(1) == true).astype(float)
+            made[name] = judging.measured(partial(judging.weighted_ece, sure, hit), weights)
+        if said.sets is not None:
+            made["coverage"] = mean_of(said.sets[np.arange(len(true)), true].astype(float))
+            made["set_size"] = mean_of(said.sets.sum(1).astype(float))
+        if said.known is not None:
+            made["refused"] = mean_of((~said.known).astype(float))
+        return made
+
+    def _of_class(self, at: int, weights: np.ndarray) -> dict[str, judging.Measured]:
+        said, inside = self.said, self.true == at
+
+        def counted(of: Callable[[judging.Counts], np.ndarray], w: np.ndarray) -> np.ndarray:
+            return of(judging.counts(self.true, said.best, len(self.labels), w))[:, at]
+
+        def mean(values: np.ndarray, w: np.ndarray) -> np.ndarray:
+            made: np.ndarray = (w * inside) @ values / (w * inside).sum(1)
+            return made
+
+        of: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+            "precision": partial(counted, judging.precision),
+            "recall": partial(counted, judging.recall),
+            "f1": partial(counted, judging.f1),
+            "auroc": partial(judging.weighted_auroc, said.shares[:, at], inside),
+        }
+        if said.sets is not None:
+            of["coverage"] = partial(mean, said.sets[:, at].astype(float))
+            of["set_size"] = partial(mean, said.sets.sum(1).astype(float))
+        count = int(inside.sum())
+        return {name: judging.measured(each, weights, count) for name, each in of.items()}
+
+    def reliability(self, shares: np.ndarray) -> measures.Reliability:
+        """Of shares (n, k), calibrated or not."""
+        return measures.reliability(shares.max(1), shares.argmax(1) == self.true)
+
+    def surely_wrong(self) -> list[int]:
+        """Places of those that are wrong, the surest first."""
+        sure = np.where(self.said.best != self.true, self.said.shares.max(1), -1)
+        return [int(at) for at in np.argsort(-sure, kind="stable")[:WORST] if sure[at] >= 0]
+
+    def least_sure(self) -> list[int]:
+        """Places of those of the least confidence."""
+        return [int(at) for at in np.argsort(self.said.shares.max(1), kind="stable")[:WORST]]
+
+    def row(self, at: int) -> dict[str, Any]:
+        """An image with what was told of it."""
+        return {
+            "file": str(self.paths[at]),
+            "true": self.labels[self.true[at]],
+            "told": self.labels[self.said.best[at]],
+            "confidence": round(float(self.said.shares[at].max()), 4),
+        }
+
+    def lines(self) -> list[str]:
+        """For a person."""
+        told = self.told
+        lines = [f"{told['images']} images" + (f" of the part {self.part}" if self.part else "")]
+        for name, words in NAMES.items():
+            if name in told and told[name]["mean"] is not None:
+                each = told[name]
+                lines.append(f"{words} {each['mean']:.3f} ({_interval(each)}, n = {each['n']})")
+        if self.said.sets is not None:
+            lines.append(f"sets are to hold the true class in {self.level:.0%} of images".replace("%", " %"))
+        if self.said.known is not None:
+            lines.append(f"of known images {self.refused:.0%} may be taken for unknown".replace("%", " %"))
+        for label, of in told["classes"].items():
+            parts = [f"{name} {of[name]['mean']:.3f}" for name in ("recall", "precision", "f1", "auroc", "coverage")
+                     if name in of and of[name]["mean"] is not None]  # fmt: skip
+            lines.append(f"{label}: {', '.join(parts)} (n = {of['recall']['n']})")
+        return lines
+
+
+def _interval(each: dict[str, Any]) -> str:
+    low, high = each["ci95"]
+    return f"95 % interval {low:.3f} to {high:.3f}" if low is not None else "no interval"
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _told(each: judging.Measured) -> dict[str, Any]:
+    made = asdict(each)
+    return {"mean": _number(made["mean"]), "ci95": [_number(end) for end in made["ci95"]], "n": made["n"]}
+
+
+def classifier(
+    model: Model,
+    *,
+    labels: Labels,
+    part: str | None = None,
+    level: float = LEVEL,
+    refused: float = REFUSED,
+    by_class: bool = False,
+    page: Path | None = None,
+    progress: bool = True,
+) -> Classification:
+    """Judge a classifier on labelled images.
+
+    part: of the split in the model's folder; None: all images. level, refused, by_class: as `Confidence.say` has them.
+    page: a file for a page with figures and the worst images. Raises SettingError, ModelError, ImageError.
+    """
+    from tqdm import tqdm
+
+    from imagier.workflows import segment
+    from imagier.workflows.evaluate import of_part
+
+    check(level, refused)
+    root, truth = labels.read()
+    if others := sorted(set(truth.labels) - set(model.card.labels)):
+        raise SettingError(f"the model {model.card.name}: {nearest('class', others[0], model.card.labels)}")
+    look, trust = looker(model), confidence_of(model)
+    of = dict(zip(truth.paths, truth.labels, strict=True))
+    listed = list(of_part(model, truth.paths, part))
+    made: list[Seen] = []
+    with tqdm(total=len(listed), desc="judging", unit="image", disable=not progress, file=sys.stderr) as bar:
+        for at in range(0, len(listed), BATCH):
+            made.append(look([segment.read(path) for path in listed[at : at + BATCH]]))
+            bar.update(len(made[-1].logits))
+    seen = Seen(np.concatenate([each.logits for each in made]), np.concatenate([each.features for each in made]))
+    evaluation = Classification(
+        model.card.name, model.card.labels, part, level, refused, listed,
+        np.array([model.card.labels.index(of[path]) for path in listed]),
+        trust.say(seen, level, refused, by_class), measures.shares(seen.logits),
+    )  # fmt: skip
+    if page is not None:
+        _write_page(page, evaluation, root)
+    return evaluation
+
+
+def _write_page(page: Path, of: Classification, root: Path) -> None:
+    from imagier.models.preprocess import in_colour
+    from imagier.outputs import plots_classes as plots
+    from imagier.outputs.evaluation import Row, write_page
+    from imagier.workflows import segment
+
+    def rows(places: Sequence[int]) -> list[Row]:
+        made = []
+        for at in places:
+            one, path = of.row(at), of.paths[at]
+            words = f"told {one['told']} ({one['confidence']:.2f}), true {one['true']}"
+            made.append(Row(path.relative_to(root).as_posix(), words, {"": in_colour(segment.read(path), "rgb")}))
+        return made
+
+    right = of.said.best == of.true
+    figures = [
+        (
+            "The confusion matrix",
+            lambda theme: plots.confusion(np.array(of.told["confusion"]["counts"]), of.labels, theme),
+        ),
+        (
+            "Confidence against correctness",
+            lambda theme: plots.reliability(
+                [("before", of.reliability(of.raw)), ("calibrated", of.reliability(of.said.shares))], theme
+            ),
+        ),
+        (
+            "How sure, by class",
+            lambda theme: plots.sureness(
+                of.said.shares.max(1), right, [of.labels[at] for at in of.true], "Confidence by true class", theme
+            ),
+        ),
+    ]
+    sheets = [("Surely wrong", rows(of.surely_wrong())), ("Least sure", rows(of.least_sure()))]
+    write_page(page, of.told, of.lines(), [], figures=figures, sheets=sheets)
