@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import restorers
 from click.testing import CliRunner
 from filelock import FileLock
 from trainings import broken_off, finished, scores_of
@@ -188,6 +189,59 @@ def test_a_pipeline_tells_the_same_and_reads_no_pixel_for_it(head, shapes, tmp_p
         assert row["label"] in row["label_set"]
         assert (row["label"] == "disc") == row["recommendation"].startswith("Roll it.")
     assert np.mean([alone[row["paths"][0]]["label"] == row["label"] for row in table.to_pylist()]) > 0.97
+
+
+def test_items_that_were_cut_out_and_measured_are_learnt_from(tmp_path):
+    """Bright bars, lying or standing, two an image: a head on their embedding and what was measured of them."""
+    rng = np.random.default_rng(0)
+    for at in range(16):
+        image = rng.integers(0, 90, (96, 128, 3)).astype(np.uint8)
+        for x in (10, 74):
+            wide, high = (40, 14) if at % 2 else (14, 40)
+            image[20 : 20 + high + at, x : x + wide] = 250 - at
+        drawn_at = tmp_path / "images" / ("lying" if at % 2 else "standing") / f"{at}.png"
+        drawn_at.parent.mkdir(parents=True, exist_ok=True)
+        drawn_at.write_bytes(images.encode(image, "png"))
+    restorers.segmenter(tmp_path / "bright")
+    steps = [
+        {"segment": {"model": str(tmp_path / "bright"), "least": 50}},
+        {"crop": {"source": "mask", "keep": "each"}},
+        "measure",
+        "embed",
+    ]
+    made = run(tmp_path / "images", into=tmp_path / "out", pipeline=steps, report=False, threads=1)
+    words = ["--collection", str(made.folder), "--labels", "label_folder"]
+    more = ["--set", "columns=[eccentricity, orientation_deg]", "--set", "split=50:25:25", "--quiet"]
+    told = CliRunner().invoke(main, ["train", "classifier", *words, *more, "--into", str(tmp_path / "model")])
+    assert told.exit_code == 0, told.output
+    model = read_model(tmp_path / "model")
+    assert model.card.head.columns == ("eccentricity", "orientation_deg")
+    path, page = tmp_path / "r.json", tmp_path / "r.html"
+    told = CliRunner().invoke(
+        main, ["evaluate", str(model.folder), *words, "--part", "test", "--json", str(path), "--page", str(page)]
+    )
+    assert told.exit_code == 0, told.output
+    judged = json.loads(path.read_text())
+    assert judged["accuracy"]["mean"] > 0.8
+    assert judged["images"] % 2 == 0  # regions of an image are on one side
+    run(into=made.folder, pipeline=[*steps, {"classify": {"model": str(model.folder)}}], report=False, threads=1)
+    rows = made.read(["label", "label_folder", "parent"], where="parent is not null").to_pylist()
+    assert np.mean([row["label"] == row["label_folder"] for row in rows]) > 0.9
+    with pytest.raises(ModelError, match="columns of a collection: use it there"):
+        looker(model)
+    for settings, why in (
+        ({"columns": ["phash2"]}, "unknown column 'phash2'"),
+        ({"columns": ["depth"]}, "depth holds no numbers"),
+        ({"views": "mirrored"}, "have one embedding each"),
+        ({"way": "scratch", "model": "cnn:8/8@32"}, "a network learns from images"),
+        ({"model": "clip-vit-b-32"}, "not on this machine"),
+    ):
+        with pytest.raises((SettingError, ModelError), match=why):
+            work.classifier(
+                labels=Labels(collection=made.folder, labels="label_folder"), into=tmp_path / "no", settings=settings
+            )
+    with pytest.raises(SettingError, match="columns are those of a collection"):
+        work.classifier(labels=Labels(data=tmp_path / "images"), into=tmp_path / "no", settings={"columns": ["width"]})
 
 
 def test_a_head_asks_for_its_own_encoder(head, shapes, tmp_path):

@@ -45,6 +45,9 @@ def labelled(function: Callable[..., Any]) -> Callable[..., Any]:
     options = (
         click.option("--data", type=PATH, metavar="DIR", help="Labels: a folder a class."),
         click.option("--labels", metavar="TABLE.csv:COLUMN", help="Or a table (CSV, Parquet) beside --images."),
+        click.option(
+            "--collection", type=PATH, metavar="OUT", help="Or items of a collection; --labels names its column."
+        ),
         click.option("--biofors", type=PATH, metavar="DIR", help="Or BioFors's classification.json beside images/."),
     )
     for option in reversed(options):
@@ -223,6 +226,7 @@ def classifier(
     data: Path | None,
     labels: str | None,
     biofors: Path | None,
+    collection: Path | None,
     settings: tuple[str, ...],
     quiet: bool,
     work: Path | None,
@@ -238,7 +242,7 @@ def classifier(
     from imagier.workflows.train import classifier as work_on
 
     told = dict(parse_setting(each) for each in settings)
-    where = Labels(data, labels, biofors, images)
+    where = Labels(data, labels, biofors, images, collection)
     made = work_on(labels=where, settings=told, work=work, progress=not quiet, **how)
     click.echo(f"written: {made.folder}")
     if made.card.head is None:
@@ -291,7 +295,7 @@ def evaluate(context: click.Context, /, model: str, json_path: Path | None, quie
         from imagier.workflows.judge import classifier
         from imagier.workflows.train import Labels
 
-        where = Labels(given["data"], given["labels"], given["biofors"], given["images"])
+        where = Labels(*(given[name] for name in ("data", "labels", "biofors", "images", "collection")))
         how |= {name: given[name] for name in ("level", "refused", "by_class")}
         made = classifier(found, labels=where, **how)
     else:
@@ -312,7 +316,7 @@ JUDGED = {
         "images", "masks", "label_images", "coco", "labelme", "cvat", "unmasked", "noise", "part", "threshold", "fill",
         "least", "apart", "flips", "page",
     ),
-    "classify": ("images", "data", "labels", "biofors", "part", "level", "refused", "by_class", "page"),
+    "classify": ("images", "data", "labels", "biofors", "collection", "part", "level", "refused", "by_class", "page"),
     "denoise": RESTORED,
     "upscale": RESTORED,
 }  # fmt: skip

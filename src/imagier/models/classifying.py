@@ -8,6 +8,7 @@ by which that is told.
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,8 @@ LEVEL = 0.9
 """Of the sets, unless told."""
 REFUSED = 0.05
 """Of known images, the share that may be taken for unknown, unless told."""
-BATCH = 32
+BATCH = 8
+"""Images at a time: of 24 megapixels, some 600 MB."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,11 @@ class Seen:
     """(n, classes) float32."""
     features: np.ndarray
     """(n, d) float32: what the last layer sees; of a head the embedding. d is 0 where the network does not give it."""
+
+
+def joined(parts: Sequence[Seen]) -> Seen:
+    """Those of several batches."""
+    return Seen(np.concatenate([each.logits for each in parts]), np.concatenate([each.features for each in parts]))
 
 
 @dataclass(frozen=True)
@@ -204,14 +211,17 @@ def looker(model: Model, *, engine: str = "auto", precision: str = "auto") -> Ca
             )
         look, embed = head_of(model), embedder(encoder_of(model), engine=engine, precision=precision)
         return lambda images: look(embed(images))
-    return network_of(model, engine=engine, precision=precision)
+    return network_of(model, engine=engine, precision=precision, threads=os.cpu_count())
 
 
-def network_of(model: Model, *, engine: str = "auto", precision: str = "auto") -> Callable[[Sequence[Image]], Seen]:
-    """A classifier's network as a function of uint8 images."""
+def network_of(
+    model: Model, *, engine: str = "auto", precision: str = "auto", threads: int | None = None
+) -> Callable[[Sequence[Image]], Seen]:
+    """A classifier's network as a function of uint8 images. threads: of a call; one unless given, since a pass makes as
+    many calls at once as there are cores."""
     spec, outputs = model.card.input, model.card.outputs
     wanted = tuple(outputs[name].tensors[0] for name in ("logits", "embedding") if name in outputs)
-    run = engines.network(model, engine=engine, precision=precision, wanted=wanted)
+    run = engines.network(model, engine=engine, precision=precision, threads=threads, wanted=wanted)
 
     def look(images: Sequence[Image]) -> Seen:
         made: list[Seen] = []
@@ -224,7 +234,7 @@ def network_of(model: Model, *, engine: str = "auto", precision: str = "auto") -
             else:
                 features = np.zeros((len(logits), 0))
             made.append(Seen(logits, features.astype(np.float32)))
-        return Seen(np.concatenate([each.logits for each in made]), np.concatenate([each.features for each in made]))
+        return joined(made)
 
     return look
 
@@ -232,7 +242,8 @@ def network_of(model: Model, *, engine: str = "auto", precision: str = "auto") -
 def embedder(model: Model, *, engine: str = "auto", precision: str = "auto") -> Callable[[Sequence[Image]], np.ndarray]:
     """An encoder as a function of uint8 images: vectors of length 1, (n, d) float32, as the stage `embed` has them."""
     spec, output = model.card.input, model.output("embedding")
-    run = engines.network(model, engine=engine, precision=precision, wanted=output.tensors)
+    threads = os.cpu_count()  # nothing else runs beside it
+    run = engines.network(model, engine=engine, precision=precision, threads=threads, wanted=output.tensors)
 
     def embed(images: Sequence[Image]) -> np.ndarray:
         made: list[np.ndarray] = []

@@ -7,6 +7,7 @@ fitted on the part that chose the best.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from torch.nn import functional
 from torchvision import tv_tensors
 
 from imagier.models import architectures
-from imagier.models.classifying import network_of
+from imagier.models.classifying import joined, network_of
 from imagier.models.exporting import read_state
 from imagier.models.model import Input, Model, Role, write_model
 from imagier.models.networks.encoder import Classifier
@@ -221,9 +222,10 @@ def train(plan: ClassifierPlan, shown: bool) -> Model:
         plan, architecture_of(config), state, "classify", plan.work / "network",
         labels=plan.classes, size=plan.spec.size, how=described(config), features=True,
     )  # fmt: skip
-    look = network_of(drawn, precision="float32")
-    parts = [(look([eight_bit(s.path.read_bytes()) for s in of.samples]), of) for of in (train_set, val_set)]
-    (learnt, _), (held, _) = parts
+    look = network_of(drawn, precision="float32", threads=os.cpu_count())
+    learnt, held = (
+        joined([look([eight_bit(each.path.read_bytes())]) for each in of.samples]) for of in (train_set, val_set)
+    )
     card, files = assured(
         drawn.card, learnt, train_shares.argmax(1), held, val_shares.argmax(1), config.seed, plan.about
     )

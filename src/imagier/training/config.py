@@ -155,7 +155,9 @@ class Head(Told, frozen=True, kw_only=True, forbid_unknown_fields=True):
     hidden: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 0
     """Units of a layer between; 0: none, and the head is linear."""
     views: Literal["none", "mirrored"] = "none"
-    """mirrored: of each image its mirror images and quarter turns are learnt from as well."""
+    """mirrored: of each image its mirror images and quarter turns are learnt from as well; not of items."""
+    columns: tuple[str, ...] = ()
+    """Of a collection's items: numbers that stand beside the embedding, such as what `measure` writes."""
 
 
 class Network(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -102,7 +102,8 @@ def biofors(folder: Path) -> Labelled:
         if not isinstance(files, dict) or not all(isinstance(label, str) for label in files.values()):
             raise SettingError(f"{listed} is not as BioFors's is: it takes {{document: {{file: class}}}}")
         entries += [(folder / "images" / document / file, label, document) for file, label in files.items()]
-    missing = [path for path, _, _ in entries if not path.is_file()]
+    inside = (folder / "images").resolve()
+    missing = [path for path, _, _ in entries if not path.is_file() or not path.resolve().is_relative_to(inside)]
     if missing:
         raise SettingError(f"{listed} names {missing[0]}, which is not there, and {len(missing) - 1} more such files")
     entries.sort()

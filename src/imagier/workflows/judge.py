@@ -13,8 +13,19 @@ import numpy as np
 
 from imagier.algorithms import confidence as measures
 from imagier.algorithms import judging
-from imagier.models.classifying import BATCH, LEVEL, REFUSED, Said, Seen, check, confidence_of, looker
-from imagier.types import SettingError, nearest
+from imagier.models.classifying import (
+    BATCH,
+    LEVEL,
+    REFUSED,
+    Said,
+    Seen,
+    check,
+    confidence_of,
+    head_of,
+    joined,
+    looker,
+)
+from imagier.types import Image, SettingError, nearest
 
 if TYPE_CHECKING:
     from imagier.models.model import Model
@@ -38,7 +49,8 @@ class Classification:
     part: str | None
     level: float
     refused: float
-    paths: Sequence[Path]
+    names: Sequence[str]
+    """Of the images, below their folder; of items the file's, and the beginning of their id."""
     true: np.ndarray
     """(n,) int."""
     said: Said
@@ -146,7 +158,7 @@ class Classification:
     def row(self, at: int) -> dict[str, Any]:
         """An image with what was told of it."""
         return {
-            "file": str(self.paths[at]),
+            "file": self.names[at],
             "true": self.labels[self.true[at]],
             "told": self.labels[self.said.best[at]],
             "confidence": round(float(self.said.shares[at].max()), 4),
@@ -201,16 +213,40 @@ def classifier(
     part: of the split in the model's folder; None: all images. level, refused, by_class: as `Confidence.say` has them.
     page: a file for a page with figures and the worst images. Raises SettingError, ModelError, ImageError.
     """
+    check(level, refused)
+    labels.check()
+    trial = (
+        _of_items(model, labels, part) if labels.collection is not None else _of_files(model, labels, part, progress)
+    )
+    evaluation = Classification(
+        model.card.name, model.card.labels, part, level, refused, trial.names,
+        np.array([model.card.labels.index(each) for each in trial.labels]),
+        confidence_of(model).say(trial.seen, level, refused, by_class), measures.shares(trial.seen.logits),
+    )  # fmt: skip
+    if page is not None:
+        _write_page(page, evaluation, trial.pixels)
+    return evaluation
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """What is judged."""
+
+    names: Sequence[str]
+    labels: Sequence[str]
+    seen: Seen
+    pixels: Callable[[int], Image]
+
+
+def _of_files(model: Model, labels: Labels, part: str | None, progress: bool) -> _Trial:
     from tqdm import tqdm
 
     from imagier.workflows import segment
     from imagier.workflows.evaluate import of_part
 
-    check(level, refused)
     root, truth = labels.read()
-    if others := sorted(set(truth.labels) - set(model.card.labels)):
-        raise SettingError(f"the model {model.card.name}: {nearest('class', others[0], model.card.labels)}")
-    look, trust = looker(model), confidence_of(model)
+    _known(model, truth.labels)
+    look = looker(model)
     of = dict(zip(truth.paths, truth.labels, strict=True))
     listed = list(of_part(model, truth.paths, part))
     made: list[Seen] = []
@@ -218,29 +254,56 @@ def classifier(
         for at in range(0, len(listed), BATCH):
             made.append(look([segment.read(path) for path in listed[at : at + BATCH]]))
             bar.update(len(made[-1].logits))
-    seen = Seen(np.concatenate([each.logits for each in made]), np.concatenate([each.features for each in made]))
-    evaluation = Classification(
-        model.card.name, model.card.labels, part, level, refused, listed,
-        np.array([model.card.labels.index(of[path]) for path in listed]),
-        trust.say(seen, level, refused, by_class), measures.shares(seen.logits),
-    )  # fmt: skip
-    if page is not None:
-        _write_page(page, evaluation, root)
-    return evaluation
+    names = [path.relative_to(root).as_posix() for path in listed]
+    return _Trial(names, [of[path] for path in listed], joined(made), lambda at: segment.read(listed[at]))
 
 
-def _write_page(page: Path, of: Classification, root: Path) -> None:
+def _of_items(model: Model, labels: Labels, part: str | None) -> _Trial:
+    from imagier import images
+    from imagier.training.splits import read_split
+    from imagier.workflows import _items
+
+    head = model.card.head
+    if head is None:
+        raise SettingError(f"the model {model.card.name} learnt from images: give --data, or --images and --labels")
+    assert labels.collection is not None
+    assert labels.labels is not None
+    items = _items.read(labels.collection, labels.labels, head.sha256, head.columns)
+    _known(model, items.classes)
+    chosen = np.arange(len(items.samples))
+    if part is not None:
+        parts = read_split(model.file("split")).of([each.sha256 for each in items.samples])
+        chosen = np.flatnonzero(parts == part)
+        if not len(chosen):
+            raise SettingError(f"none of the {len(items.samples)} items is of the part {part} of the model's split")
+    kept = [items.samples[int(at)] for at in chosen]
+
+    def pixels(at: int) -> Image:
+        image = items.pixels(kept[at].sha256)
+        return image if image.dtype == np.uint8 else images.to_uint8(image, float(image.min()), float(image.max()))
+
+    names = [f"{each.path.name} {each.sha256[:8]}" for each in kept]
+    told = [items.classes[each.shares.index(1.0)] for each in kept]
+    return _Trial(names, told, head_of(model)(items.vectors[chosen]), pixels)
+
+
+def _known(model: Model, labels: Sequence[str]) -> None:
+    """Raises SettingError for a label that the model does not tell."""
+    if others := sorted(set(labels) - set(model.card.labels)):
+        raise SettingError(f"the model {model.card.name}: {nearest('class', others[0], model.card.labels)}")
+
+
+def _write_page(page: Path, of: Classification, pixels: Callable[[int], Image]) -> None:
     from imagier.models.preprocess import in_colour
     from imagier.outputs import plots_classes as plots
     from imagier.outputs.evaluation import Row, write_page
-    from imagier.workflows import segment
 
     def rows(places: Sequence[int]) -> list[Row]:
         made = []
         for at in places:
-            one, path = of.row(at), of.paths[at]
+            one = of.row(at)
             words = f"told {one['told']} ({one['confidence']:.2f}), true {one['true']}"
-            made.append(Row(path.relative_to(root).as_posix(), words, {"": in_colour(segment.read(path), "rgb")}))
+            made.append(Row(of.names[at], words, {"": in_colour(pixels(at), "rgb")}))
         return made
 
     right = of.said.best == of.true

@@ -7,7 +7,7 @@ import io
 import shutil
 from pathlib import Path
 
-from imagier._names import distinct_paths
+from imagier._names import distinct_paths, safe_name
 from imagier.collection import write_whole
 from imagier.training.labelled import as_folder, biofors
 from imagier.types import CollectionError, SettingError
@@ -27,7 +27,7 @@ def import_biofors(folder: Path, into: Path) -> tuple[int, int]:
     if into.exists() and (not into.is_dir() or any(into.iterdir())):
         raise SettingError(f"{into} is there already and holds something: name a new folder")
     names = [
-        f"{as_folder(label)}/{document}/{path.name}"
+        f"{as_folder(label)}/{safe_name(document)}/{path.name}"
         for path, label, document in zip(found.paths, found.labels, found.groups, strict=True)
     ]
     stems = distinct_paths(names)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from imagier.models.model import Model, Task
-    from imagier.training.config import Config, Restorer, Told
+    from imagier.training.config import Config, Head, Network, Restorer, Told
     from imagier.training.labelled import Labelled
     from imagier.training.pairs import Way
     from imagier.training.samples import Sample
@@ -197,21 +197,28 @@ class Labels:
     biofors: Path | None = None
     """classification.json beside images/."""
     images: Path | None = None
+    collection: Path | None = None
+    """With `labels` a column of it, or of a table."""
 
     def read(self) -> tuple[Path, Labelled]:
         """The folder that images are told by, and the images. Raises SettingError, SourceError."""
         from imagier.training import labelled
 
-        given = [name for name in ("data", "labels", "biofors") if getattr(self, name) is not None]
-        if len(given) != 1 or (self.images is None) != (self.labels is None):
-            raise SettingError(
-                "say where labels come from: --data with a folder a class; or --images and --labels TABLE.csv:COLUMN; "
-                "or --biofors with BioFors's folder"
-            )
+        self.check()
         if self.biofors is not None:
             return (self.biofors / "images").absolute(), labelled.biofors(self.biofors.absolute())
         root, found = pictures(self.data or self.images or Path())
         return root, labelled.tree(found, root) if self.labels is None else labelled.table(found, root, self.labels)
+
+    def check(self) -> None:
+        """Raises SettingError unless one source alone is named."""
+        given = [name for name in ("data", "labels", "biofors") if getattr(self, name) is not None]
+        of_labels = (self.images is not None) + (self.collection is not None)
+        if len(given) != 1 or of_labels != (self.labels is not None):
+            raise SettingError(
+                "say where labels come from: --data with a folder a class; or --images and --labels TABLE.csv:COLUMN; "
+                "or --biofors with BioFors's folder; or --collection and --labels COLUMN"
+            )
 
 
 LEAST = 4
@@ -238,7 +245,6 @@ def classifier(
     """
     from imagier.models import about as texts
     from imagier.training import config as configs
-    from imagier.training import labelled
 
     told = configs.read_classifier(config, settings or {})
     ratios = _ratios(told, settings, groups, split)
@@ -248,12 +254,13 @@ def classifier(
             raise SettingError("a head is made in one go, and leaves nothing to go on from: leave out --work")
     else:
         _there()
+    labels.check()
+    if labels.collection is not None:
+        return _of_items(labels, told, ratios, groups, about, split, into)
+    if isinstance(told, configs.Head) and told.columns:
+        raise SettingError("columns are those of a collection's items: give --collection and --labels COLUMN")
     root, truth = labels.read()
-    if few := labelled.rare(truth.labels, LEAST):
-        raise SettingError(
-            f"the class {few[0]!r} has {few[1]} images: {LEAST} or more are needed, to learn from, to choose by and to "
-            "judge"
-        )
+    _enough(truth.labels)
     said = None if about is None else texts.read(about, truth.classes)[1]
     groups_of = _groups(groups, root, truth.paths)
     if groups is None and truth.groups is not None and split is None:
@@ -287,6 +294,62 @@ def classifier(
     work = work or into.with_name(f"{into.name}.training")
     _taken_up(work, told, parted)
     return train(ClassifierPlan(told, network, spec, samples, parted, into, work, truth.classes, said), progress)
+
+
+def _of_items(
+    labels: Labels,
+    told: Head | Network,
+    ratios: tuple[float, float, float],
+    groups: str | None,
+    about: str | None,
+    split: Path | None,
+    into: Path,
+) -> Model:
+    """A head on the embedding that a collection's items have already, and on what was measured of them."""
+    from imagier.models import about as texts
+    from imagier.models.classifying import network_sha
+    from imagier.models.store import find
+    from imagier.training import config as configs
+    from imagier.training import labelled
+    from imagier.training.head import HeadPlan
+    from imagier.training.head import train as fit
+    from imagier.workflows import _items
+
+    assert labels.collection is not None
+    assert labels.labels is not None
+    if not isinstance(told, configs.Head):
+        raise SettingError("a network learns from images: give --data, or leave out --config, for a head on items")
+    if told.views != "none":
+        raise SettingError("views: the items of a collection have one embedding each; leave it out, or give --data")
+    encoder = find(told.model, "embed")
+    items = _items.read(labels.collection, labels.labels, network_sha(encoder), told.columns)
+    names = [items.classes[each.shares.index(1.0)] for each in items.samples]
+    _enough(names)
+    said = None if about is None else texts.read(about, items.classes)[1]
+    of_groups = items.files
+    if groups is not None:
+        paths = [each.path for each in items.samples]
+        of_groups = labelled.column(
+            groups, Path(os.path.commonpath([each.parent for each in paths])), paths, "--groups"
+        )
+    joined = _joined(items.samples, of_groups)
+    parted = _parted(items.samples, joined, ratios, told.seed, split)
+    _in_each(items.samples, parted, items.classes)
+    plan = HeadPlan(
+        told, encoder, items.samples, parted, joined, into, items.classes, items.vectors, told.columns, said
+    )
+    return fit(plan, lambda _: None)
+
+
+def _enough(names: Sequence[str]) -> None:
+    """Raises SettingError for a class of too few."""
+    from imagier.training.labelled import rare
+
+    if few := rare(names, LEAST):
+        raise SettingError(
+            f"the class {few[0]!r} has {few[1]} images: {LEAST} or more are needed, to learn from, to choose by and to "
+            "judge"
+        )
 
 
 def _alike(samples: list[Sample], classes: Sequence[str]) -> list[Sample]:
