@@ -174,15 +174,20 @@ def _timm_config(architecture: str, name: str) -> Any:
         raise SettingError(f"{architecture}: {nearest('tag', tag, tags)}") from error
 
 
-def timm_input(architecture: str, config: Mapping[str, Any], size: tuple[int, int] | None) -> dict[str, Any]:
-    """Fields of a card's Input: what timm.data.create_transform does with a config, for evaluation."""
+def timm_input(
+    architecture: str, config: Mapping[str, Any], size: tuple[int, int] | None, fit: str | None = None
+) -> dict[str, Any]:
+    """Fields of a card's Input: what timm.data.create_transform does with a config, for evaluation.
+
+    fit: how images come to the size, where that is said; else as the config has it.
+    """
     told = importlib.import_module("timm.data").resolve_data_config(pretrained_cfg=dict(config))
     height, width = size or told["input_size"][1:]
     scaled = math.floor(height / told["crop_pct"]), math.floor(width / told["crop_pct"])
-    fit, resize = "crop", scaled[0]
-    if told["crop_mode"] == "squash" and scaled == (height, width):
-        fit, resize = "squash", None
-    elif told["crop_mode"] != "center" or (height != width and scaled != (height, width)):
+    squashed = told["crop_mode"] == "squash" and scaled == (height, width)
+    fit = fit or ("squash" if squashed else "crop")
+    odd = told["crop_mode"] != "center" or (height != width and scaled != (height, width))
+    if fit == "crop" and odd and not squashed:
         raise SettingError(
             f"{architecture} prepares images by {told['crop_mode']} and {told['crop_pct']}, unknown here"
         )
@@ -192,7 +197,7 @@ def timm_input(architecture: str, config: Mapping[str, Any], size: tuple[int, in
         "std": tuple(told["std"]),
         "interpolation": told["interpolation"],
         "fit": fit,
-        "resize": resize,
+        "resize": scaled[0] if fit == "crop" else None,
         "colour": "rgb",
     }
 

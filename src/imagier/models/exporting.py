@@ -273,7 +273,7 @@ def _described(
     if family == "smp":
         known = architectures.smp_input(architecture, network, size, how)
     elif family == "timm":
-        known = architectures.timm_input(architecture, network.pretrained_cfg, size)
+        known = architectures.timm_input(architecture, network.pretrained_cfg, size, how.get("fit"))
     elif family == "open_clip":
         known = architectures.clip_input(network)
         text = Text(length=architectures.clip_config(architecture, name)["text_cfg"].get("context_length", 77), pad=0)

@@ -177,11 +177,9 @@ def begun(config: Network, classes: int) -> tuple[torch.nn.Module, Input]:
     if architecture.startswith("timm:"):
         if not isinstance(last_layer(network), torch.nn.Module):
             raise SettingError(f"model cannot be {config.model}: it has several last layers")
-        known = architectures.timm_input(architecture, network.pretrained_cfg, config.size)  # type: ignore[arg-type]
+        known = architectures.timm_input(architecture, network.pretrained_cfg, config.size, config.fit)  # type: ignore[arg-type]
     else:
         known = architectures.classifier_input(architecture, config.size)
-    if told["fit"] != "crop":
-        known["resize"] = None
     return network.train(), Input(**(known | told))
 
 
