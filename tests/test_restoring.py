@@ -200,7 +200,7 @@ def test_pairs_that_do_not_fit_are_named(pictures, tmp_path):
     [
         ("denoise", [], "say what a denoiser is to take out"),
         ("denoise", ["--noise", "gaussian:25", "--noisy", "."], "say what a denoiser is to take out"),
-        ("denoise", ["--noise", "gaussian:25", "--masks", "."], "leave out masks"),
+        ("denoise", ["--noise", "gaussian:25", "--masks", "."], "leave it out"),
         ("denoise", ["--noise", "gaussian:25", "--part", "test"], "has no split"),
         ("denoise", ["--noise", "gaussian:25", "--estimate"], "leave out --estimate"),
         ("upscale", ["--noise", "gaussian:25"], "leave out --noise"),

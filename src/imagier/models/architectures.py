@@ -18,6 +18,7 @@ import importlib
 import logging
 import math
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 """Of R, G, B, as most encoders were trained with."""
+_ALONE = threading.RLock()
 RENAMED = ("module.", "_orig_mod.")
 """What DistributedDataParallel and torch.compile set before the names of weights."""
 
@@ -145,18 +147,21 @@ def _family(architecture: str) -> tuple[Family, str]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the log lines and warnings of packages about weights that are not there yet."""
+    """Without the log lines and warnings of packages about weights that are not there yet.
+
+    One thread at a time: what is put back at the end is the whole process's.
+    """
     root, silent = logging.getLogger(), logging.NullHandler()
-    root.addHandler(silent)  # with none, logging.warning() sets up the root's own for good
-    before = root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+    with _ALONE, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        root.addHandler(silent)  # with none, logging.warning() sets up the root's own for good
+        before = root.manager.disable
+        logging.disable(logging.WARNING)
+        try:
             yield
-    finally:
-        logging.disable(before)
-        root.removeHandler(silent)
+        finally:
+            logging.disable(before)
+            root.removeHandler(silent)
 
 
 # ---------------------------------------------------------------- timm
