@@ -32,7 +32,7 @@ from imagier.workflows.train import Labels
 pytestmark = pytest.mark.filterwarnings("ignore")
 KINDS = {"disc": 0, "square": 1, "cross/star": 2}
 PER_KIND = 24
-SMALL = ["--set", "split=50:25:25"]
+SMALL = ["--set", "split=40:35:25"]
 
 
 def drawn(kind: str, rng: np.random.Generator) -> np.ndarray:
@@ -176,6 +176,8 @@ def test_sets_grow_with_the_level_and_refusals_with_the_rate(head, shapes):
     assert sum(not row["known"] for row in few) < sum(not row["known"] for row in many)
     with pytest.raises(SettingError, match="level cannot be 90"):
         classify([shapes / "data"], level=90, **how)
+    with pytest.raises(SettingError, match=r"refused cannot be 0\.001: the model has 54 known images"):
+        classify([shapes / "data"], refused=0.001, **how)
 
 
 def test_a_pipeline_tells_the_same_and_reads_no_pixel_for_it(head, shapes, tmp_path):
@@ -294,6 +296,34 @@ def test_a_network_learns_and_is_run_without_torch(shapes, tmp_path, more):
     assert {"label", "confidence", "label_set", "known", "typical"} <= set(made.columns)
 
 
+def test_other_labels_of_the_same_images_are_no_training_to_go_on_with(shapes, tmp_path):
+    """The split is the same, and so is the config."""
+    data = tmp_path / "data"
+    shutil.copytree(shapes / "data", data)
+    how = {"settings": {"model": "cnn:4/4@32", "epochs": 1, "split": "40:35:25"}, "progress": False}
+    how |= {"config": "scratch", "into": tmp_path / "model"}
+    work.classifier(labels=Labels(data=data), **how)
+    (data / "disc").rename(data / "dish")
+    with pytest.raises(SettingError, match=r"begun with another labels\.json"):
+        work.classifier(labels=Labels(data=data), over=True, **how)
+
+
+def test_too_few_images_to_tell_what_is_unknown_say_so(shapes, tmp_path):
+    data = tmp_path / "data"
+    for path in sorted((shapes / "data").rglob("*.png")):
+        if int(path.stem) < 5 and path.parent.name != "square":
+            (data / path.parent.name).mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, data / path.parent.name / path.name)
+    model = work.classifier(
+        labels=Labels(data=data), into=tmp_path / "m", settings={"split": "40:40:20"}, progress=False
+    )
+    assert model.card.novelty is None
+    assert "too few to tell what is unknown" in model.card.notes
+    (row,) = classify([data / "disc" / "00.png"], model=model.folder, progress=False).rows
+    assert "known" not in row
+    assert row["confidence"] < 1  # however right all of so few were
+
+
 @pytest.mark.slow
 def test_a_killed_training_goes_on_to_the_same_end(shapes, tmp_path):
     how = ["--config", "scratch", "--set", "model=cnn:8-16/16@64", "--set", "epochs=5", "--set", "precision=float32"]
@@ -327,6 +357,7 @@ def test_a_near_copy_across_the_split_is_kept_on_one_side(shapes, tmp_path):
     ("more", "why"),
     [
         (["--set", "way=guess"], "unknown way 'guess'"),
+        (["--set", "way=[head]"], "unknown way"),
         (["--set", "epochs=3"], "unknown setting 'epochs'"),
         (["--config", "scratch", "--set", "frozen=2"], "frozen does not go with way=scratch"),
         (["--config", "finetune", "--set", "model=cnn:8/8@32"], "way=finetune does not go with model=cnn"),

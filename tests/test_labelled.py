@@ -64,6 +64,17 @@ def test_a_column_of_a_table(folder, table, labels):
     assert "".join(made.labels) == labels
 
 
+def test_a_bare_name_that_two_files_have_is_told(folder):
+    picture(folder / "data" / "scene" / "0.png", 7)
+    with pytest.raises(SettingError, match=r"the row '0\.png' may be .*Blot%2FGel.*0\.png or .*scene/0\.png"):
+        Labels(images=folder / "data", labels=f"{folder / 'labels.csv'}:kind").read()
+
+
+@pytest.mark.parametrize("name", ["10%FBS", "Stain%E9", "5%20x", "%"])
+def test_a_folder_of_ones_own_with_a_percent_sign_is_its_own_label(name):
+    assert labelled.of_folder(name) == name
+
+
 def test_a_row_without_a_label_is_left_out(folder):
     text = (folder / "labels.csv").read_text().replace("5.png,b", "5.png,")
     (folder / "labels.csv").write_text(text)
@@ -90,6 +101,7 @@ def test_a_tree_that_is_none_is_told(folder, change, why):
     [
         ("name,kind\n", "holds no rows"),
         ("name,sort\n0.png,a\n", "unknown column 'kind'"),
+        ("name,kind\n0.png,a\n0.png,b\n", r"has two rows for '0\.png': 'a' and 'b'"),
         ("name,kind\n" + "".join(f"{at}.png,a\n" for at in range(7)), r"has a row for '6\.png', which is not in"),
         ("name,kind\n0.png,a\n1.png,b\n", r"has no row for .*2\.png, nor for 3 more"),
         ("name,kind\n" + "".join(f"{at}.png,a\n" for at in range(6)), "one class alone, 'a'"),
@@ -149,6 +161,7 @@ def test_biofors_becomes_a_folder_a_class(biofors, tmp_path):
     [
         ("[]", "not as BioFors's is"),
         ('{"doc1": ["a.png"]}', "not as BioFors's is"),
+        ('{"doc1": {"a.png": ""}}', "not as BioFors's is"),
         ('{"doc1": {"lost.png": "FACS", "a.png": "Blot/Gel"}}', r"lost\.png, which is not there, and 0 more"),
         ("{", "is no JSON"),
     ],

@@ -88,7 +88,9 @@ def test_a_file_of_arrays_is_never_unpickled(tmp_path):
     np.savez(path, weight0=np.array([{"a": 1}], dtype=object))
     with pytest.raises(ModelError, match="holds no arrays"):
         arrays_of(path)
-    path.write_bytes(b"nothing")
-    with pytest.raises(ModelError, match="holds no arrays"):
-        arrays_of(path)
+    np.save(path.with_suffix(".npy"), np.arange(3))
+    for data in (b"nothing", b"PK\x03\x04 torn", path.with_suffix(".npy").read_bytes()):
+        path.write_bytes(data)
+        with pytest.raises(ModelError, match="holds no arrays"):
+            arrays_of(path)
     assert packed({"a": np.arange(3)}) == packed({"a": np.arange(3)})

@@ -38,6 +38,8 @@ def test_a_step_waits_for_the_setting_that_it_cannot_be_without():
     whole = waiting.with_settings({"marks.model": "nuclei"})
     assert [step.name for step in whole.present()] == ["marks", "segment", "measure"]
     assert whole.present()[2].settings == {"attributes": ["marks_masks", "masks"]}
+    with pytest.raises(SettingError, match=r"marks is left out until marks\.model is given"):
+        waiting.with_settings({"marks.threshold": 0.3})
     with pytest.raises(SettingError, match="unknown setting 'modle'"):
         Pipeline.of([{"segment": {}, "unless_without": "modle"}])
 

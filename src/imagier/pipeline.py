@@ -132,18 +132,24 @@ class Pipeline:
             if name not in steps:
                 raise SettingError(nearest("step", name, steps))
             steps[name] = replace(steps[name], settings={**steps[name].settings, setting: value})
+        for name in {path.partition(".")[0] for path in settings}:
+            if steps[name].left_out:
+                waits = f"{name}.{steps[name].unless_without}"
+                raise SettingError(f"{name} is left out until {waits} is given: give it as well, --set {waits}=…")
         return Pipeline(tuple(steps[step.name] for step in self.steps))
 
     def present(self) -> tuple[Named, ...]:
         """The steps that are not left out; lists of columns in their settings name none of those that are."""
-        gone = tuple(f"{step.name}_" for step in self.steps if step.left_out)
-        if not gone:
+        if not any(step.left_out for step in self.steps):
             return self.steps
+        by_length = sorted(self.steps, key=lambda step: -len(step.name))
+
+        def there(value: Any) -> bool:
+            maker = next((s for s in by_length if isinstance(value, str) and value.startswith(f"{s.name}_")), None)
+            return maker is None or not maker.left_out
 
         def kept(value: Any) -> Any:
-            if not isinstance(value, list):
-                return value
-            return [each for each in value if not (isinstance(each, str) and each.startswith(gone))]
+            return [each for each in value if there(each)] if isinstance(value, list) else value
 
         return tuple(
             replace(step, settings={name: kept(value) for name, value in step.settings.items()})
@@ -320,7 +326,7 @@ def _parse_step(entry: Any, where: str) -> Named:
         raise SettingError(f"{where}: the settings of {stage} must be a mapping, such as {{seed: 1}}")
     if name is not None and not (isinstance(name, str) and re.fullmatch(r"[a-z][a-z0-9_]*", name)):
         raise SettingError(f"{where}: 'as' takes a name of small letters, digits and '_', not {name!r}")
-    if without is not None and without not in (known := inspect.signature(find_stage(stage).make).parameters):
+    if without is not None and str(without) not in (known := inspect.signature(find_stage(stage).make).parameters):
         raise SettingError(f"{where}: unless_without: {nearest('setting', str(without), known)}")
     return Named(stage, dict(settings or {}), name or stage, without)
 

@@ -2,7 +2,7 @@
 
 Temperature scaling and ECE: Guo et al., On Calibration of Modern Neural Networks (2017). Prediction sets: split
 conformal prediction (Vovk et al. 2005; Papadopoulos et al. 2002) with the score of Romano et al., Classification with
-Valid and Adaptive Coverage (2020), as Angelopoulos and Bates (2021, arXiv:2107.07511) give it without random numbers.
+Valid and Adaptive Coverage (2020), without its random number and without the class's own share.
 """
 
 from __future__ import annotations
@@ -32,12 +32,21 @@ def log_loss(logits: np.ndarray, true: np.ndarray, temperature: float = 1.0) -> 
 
 
 def fit_temperature(logits: np.ndarray, true: np.ndarray) -> float:
-    """What logits are divided by so that the true classes are likeliest (Guo et al. 2017, 4.2), in LEAST to MOST."""
+    """What logits are divided by so that the true classes are likeliest (Guo et al. 2017, 4.2), in LEAST to MOST.
+
+    Of n images one in n + 2 is taken to be of another class, as Platt (1999) has it: where all are right, likelihood
+    alone would make every confidence 1.
+    """
     from scipy.optimize import minimize_scalar
 
-    found = minimize_scalar(
-        lambda log: log_loss(logits, true, np.exp(log)), bounds=(np.log(LEAST), np.log(MOST)), method="bounded"
-    )
+    n, k = logits.shape
+    wanted = np.full((n, k), 1 / (n + 2) / max(1, k - 1))
+    wanted[np.arange(n), true] = 1 - 1 / (n + 2)
+
+    def loss(log: float) -> float:
+        return float(-(wanted * np.log(np.maximum(shares(logits, np.exp(log)), 1e-300))).sum() / n)
+
+    found = minimize_scalar(loss, bounds=(np.log(LEAST), np.log(MOST)), method="bounded")
     return float(np.exp(found.x))
 
 

@@ -13,6 +13,8 @@ import numpy as np
 from imagier.algorithms.confidence import BINS
 
 DRAWS = 1000
+HELD = 20_000_000
+"""Weights that are held at once: of more than 20,000 images fewer draws do, since their intervals are narrow."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,9 @@ def auroc(scores: np.ndarray, positive: np.ndarray) -> float:
     return float((rankdata(scores)[positive].sum() - yes * (yes + 1) / 2) / (yes * no))
 
 
-def resampled(n: int, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
+def resampled(n: int, seed: int = 0) -> np.ndarray:
     """How often each of n images is in each resampling with replacement, (draws, n) float64."""
+    draws = max(100, min(DRAWS, HELD // n))
     return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws).astype(np.float64)
 
 
@@ -53,7 +56,7 @@ def measured(of: Callable[[np.ndarray], np.ndarray], weights: np.ndarray, n: int
     count = weights.shape[1]
     with np.errstate(invalid="ignore", divide="ignore"):
         whole = float(of(np.ones((1, count)))[0])
-        drawn = of(weights)
+        drawn = np.concatenate([of(weights[at : at + 100]) for at in range(0, len(weights), 100)])
     drawn = drawn[np.isfinite(drawn)]
     low, high = np.percentile(drawn, (2.5, 97.5)) if len(drawn) else (float("nan"), float("nan"))
     return Measured(whole, (float(low), float(high)), count if n is None else n)

@@ -1,10 +1,10 @@
 """How strange an item is to a classifier: the score by which "none of the above" is said.
 
 Three scores, each the larger, the stranger: the Mahalanobis distance to the nearest class (Lee et al., A Simple Unified
-Framework for Detecting Out-of-Distribution Samples, 2018), the distance to the k-th nearest of what was learnt from
-(Sun et al., Out-of-Distribution Detection with Deep Nearest Neighbors, 2022), and the energy of the logits (Liu et al.,
-Energy-based Out-of-distribution Detection, 2020). Which one is taken, images that were not learnt from decide, each
-class in turn as if it were unknown.
+Framework for Detecting Out-of-Distribution Samples and Adversarial Attacks, 2018), the distance to the k-th nearest of
+what was learnt from (Sun et al., Out-of-Distribution Detection with Deep Nearest Neighbors, 2022), and the energy of
+the logits (Liu et al., Energy-based Out-of-distribution Detection, 2020). Which one is taken is decided by images that
+were not learnt from, each class in turn as if it were unknown.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 NEIGHBOURS = 10
+CHUNK = 1024
+"""Items at a time."""
 KEPT = 5000
 """Items learnt from that are kept for their distances; of more, so many at random."""
 DIRECTIONS = 128
@@ -47,7 +49,9 @@ class Distribution:
 
     def strangeness(self, features: np.ndarray, logits: np.ndarray) -> np.ndarray:
         """Of items with features (n, d) and logits (n, k): (n,) float64, the larger, the stranger."""
-        return METHODS[self.method].score(self.arrays, features, logits)
+        score = METHODS[self.method].score
+        parts = [slice(at, at + CHUNK) for at in range(0, max(1, len(logits)), CHUNK)]
+        return np.concatenate([score(self.arrays, features[part], logits[part]) for part in parts])
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class Method:
     """Features (n, d), classes (n,) int, seed -> arrays."""
     score: Callable[[Mapping[str, np.ndarray], np.ndarray, np.ndarray], np.ndarray]
     """Arrays, features, logits -> strangeness."""
+    needs: tuple[str, ...] = ()
+    """Of the arrays."""
 
 
 def _fit_mahalanobis(features: np.ndarray, classes: np.ndarray, seed: int) -> dict[str, np.ndarray]:
@@ -83,9 +89,9 @@ def _fit_mahalanobis(features: np.ndarray, classes: np.ndarray, seed: int) -> di
 
 
 def _mahalanobis(arrays: Mapping[str, np.ndarray], features: np.ndarray, _: np.ndarray) -> np.ndarray:
-    placed = unit(features) @ arrays["stretch"].T
-    gaps = ((placed[:, None, :] - arrays["means"][None]) ** 2).sum(2)
-    made: np.ndarray = np.sqrt(gaps.min(1)).astype(np.float64)
+    placed, means = (each.astype(np.float64) for each in (unit(features) @ arrays["stretch"].T, arrays["means"]))
+    gaps = (placed**2).sum(1)[:, None] - 2 * placed @ means.T + (means**2).sum(1)
+    made: np.ndarray = np.sqrt(np.maximum(0, gaps.min(1)))
     return made
 
 
@@ -103,8 +109,8 @@ def _neighbours(arrays: Mapping[str, np.ndarray], features: np.ndarray, _: np.nd
 
 
 METHODS: dict[str, Method] = {
-    "mahalanobis": Method(_fit_mahalanobis, _mahalanobis),
-    "neighbours": Method(_fit_neighbours, _neighbours),
+    "mahalanobis": Method(_fit_mahalanobis, _mahalanobis, ("stretch", "means")),
+    "neighbours": Method(_fit_neighbours, _neighbours, ("items",)),
     "energy": Method(lambda *_: {}, lambda _, __, logits: energy(logits)),
 }
 

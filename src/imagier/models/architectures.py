@@ -457,8 +457,25 @@ def _both(network: Any, image: Any) -> Any:
     if hasattr(network, "features") and hasattr(network, "head") and not hasattr(network, "forward_head"):
         features = network.features(image)
         return network.head(features), features
-    features = _pooled(network, image)
-    return network.get_classifier()(features), features
+    features, last = _pooled(network, image), network.get_classifier()
+    if hasattr(last, "kernel_size"):  # a convolution of one pixel
+        return last(features[:, :, None, None]).flatten(1), features
+    return last(features), features
+
+
+def gives_features(network: Any, side: tuple[int, int]) -> bool:
+    """Whether what the last layer sees can be had of a classifier: whether it tells the same by it as by itself."""
+    torch = needed("torch", "a network in torch")
+    image = torch.linspace(-1, 1, 3 * side[0] * side[1]).view(1, 3, *side)
+    was = network.training
+    try:
+        with torch.no_grad():
+            network.eval()
+            return bool(torch.allclose(_both(network, image)[0], network(image), atol=1e-4, rtol=1e-3))
+    except (RuntimeError, TypeError, AttributeError, ValueError):
+        return False
+    finally:
+        network.train(was)
 
 
 # ---------------------------------------------------------------- from images to images

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 from imagier.algorithms import confidence as measures
 from imagier.algorithms import novelty
 from imagier.models import engines, store
-from imagier.models.model import Model
+from imagier.models.model import Model, read_model
 from imagier.models.preprocess import prepare
 from imagier.types import Image, ModelError, SettingError
 
@@ -70,14 +71,12 @@ def arrays_of(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as held:
             return dict(held)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
         raise ModelError(f"{path} holds no arrays: {error}") from error
 
 
 def packed(arrays: Mapping[str, np.ndarray]) -> bytes:
     """Arrays as an .npz file; the same arrays give the same bytes."""
-    import zipfile
-
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name in sorted(arrays):
@@ -96,6 +95,14 @@ class Confidence:
     distribution: novelty.Distribution | None = None
     known: np.ndarray | None = None
     """How strange known images are that were not learnt from, (m,)."""
+
+    def check(self, refused: float) -> None:
+        """Raises SettingError for a rate at which nothing could ever be refused: there are too few known images."""
+        if self.known is not None and refused * (len(self.known) + 1) < 1:
+            raise SettingError(
+                f"refused cannot be {refused:g}: the model has {len(self.known)} known images to compare with, and the "
+                f"least rate is {1 / (len(self.known) + 1):.3f}"
+            )
 
     def say(self, seen: Seen, level: float = LEVEL, refused: float = REFUSED, by_class: bool = False) -> Said:
         """level: of the sets. refused: the share of known images that may be. by_class: sets cover in each class."""
@@ -130,6 +137,8 @@ def confidence_of(model: Model) -> Confidence:
         if card.novelty is None:
             return Confidence(temperature, covering)
         held = {name.removeprefix("novelty_"): each for name, each in arrays.items() if name.startswith("novelty_")}
+        if missing := [name for name in novelty.METHODS[card.novelty].needs if name not in held]:
+            raise KeyError(f"novelty_{missing[0]}")
         return Confidence(temperature, covering, novelty.Distribution(card.novelty, held), arrays["known"])
     except KeyError as error:
         raise ModelError(f"the model {card.name}: {card.files['confidence'].path} has no {error.args[0]}") from error
@@ -181,14 +190,18 @@ def encoder_of(model: Model) -> Model:
     """The model whose embedding a head goes by. Raises ModelError where it is not on this machine."""
     head = model.card.head
     assert head is not None
-    named = [head.encoder] if head.encoder in store.built_in() or (store.folder_of(head.encoder)).is_dir() else []
-    for name in dict.fromkeys([*named, *store.built_in(), *(each.name for each in store.folders())]):
-        found = store.get(name)
-        if found.card.task == "embed" and network_sha(found) == head.sha256:
+    return encoder_by(head.encoder, head.sha256, f"the model {model.card.name}")
+
+
+def encoder_by(named: str, sha256: str, who: str) -> Model:
+    """The model of that hash among those that ship or are in the store. Raises ModelError, of `who` needs it."""
+    for folder in [*store.built_in().values(), *store.folders()]:
+        found = read_model(folder)
+        if found.card.task == "embed" and network_sha(found) == sha256:
             return found
     raise ModelError(
-        f"the model {model.card.name} goes by the embedding of {head.encoder!r} (sha256 {head.sha256[:12]}…), which is "
-        "not on this machine: pull or import that, or train the classifier again on an encoder that is here"
+        f"{who} goes by the embedding of {named!r} (sha256 {sha256[:12]}…), which is not on this machine: pull or "
+        "import that, or train the classifier again on an encoder that is here"
     )
 
 

@@ -74,6 +74,7 @@ def _section(table: pa.Table, prefix: str, clustering: shown.Clustering | None, 
         "items": len(there),
         "has_known": has_known,
         "unknown": len(strange),
+        "advised": any(told.values()),
         "rows": [
             {
                 "label": label,

@@ -96,9 +96,11 @@ def _head(
     by_class: bool = False,
     embedding: str = "embedding",
 ) -> Step:
-    from imagier.models.classifying import check, head_of
+    from imagier.algorithms.novelty import unit
+    from imagier.models.classifying import check, confidence_of, head_of
 
     check(level, refused)
+    confidence_of(model).check(refused)
     head = model.card.head
     assert head is not None
     columns = (embedding, *head.columns)
@@ -107,7 +109,7 @@ def _head(
         look = head_of(model)
 
         def see(columns: Columns) -> Seen:
-            vectors = np.asarray(columns[embedding], np.float32)
+            vectors = unit(np.asarray(columns[embedding], np.float32))
             beside = [np.asarray(columns[name], np.float32)[:, None] for name in head.columns]
             return look(np.concatenate([vectors, *beside], axis=1))
 
@@ -133,10 +135,11 @@ def _network(
     precision: str = "auto",
 ) -> Step:
     from imagier.models import engines
-    from imagier.models.classifying import check, network_of
+    from imagier.models.classifying import check, confidence_of, network_of
     from imagier.models.preprocess import short_side
 
     check(level, refused)
+    confidence_of(model).check(refused)
     choice = engines.choose(model, engine, precision)
 
     def load() -> Apply:

@@ -9,7 +9,7 @@ import numpy as np
 
 from imagier.algorithms import confidence as measures
 from imagier.algorithms import novelty
-from imagier.models.classifying import Confidence, Seen
+from imagier.models.classifying import REFUSED, Confidence, Seen
 from imagier.models.model import Card, File, Role, to_write
 
 Shares = np.ndarray
@@ -47,18 +47,23 @@ def assured(
     known = distribution.strangeness(held.features, held.logits / temperature)
     if folds is not None and distribution.arrays:  # energy has none: it is of logits, which were learnt
         known = np.concatenate([known, *_crossed(distribution.method, learnt.features, classes, folds, seed)])
-    trust = Confidence(temperature, measures.covering(shares, held_classes), distribution, known.astype(np.float32))
+    covering = measures.covering(shares, held_classes)
+    told = "AUROC of classes left out, on the validation part: " + ", ".join(f"{k} {v:.3f}" for k, v in found.items())
+    if enough := REFUSED * (len(known) + 1) >= 1:
+        trust = Confidence(temperature, covering, distribution, known.astype(np.float32))
+    else:
+        trust = Confidence(temperature, covering)
+        told = f"{len(known)} images are too few to tell what is unknown by"
     files: dict[Role, bytes] = {"confidence": trust.encoded()}
     names = {"confidence": "confidence.npz"}
     if about is not None:
         files["about"], names["about"] = about, "labels.yaml"
-    told = ", ".join(f"{name} {value:.3f}" for name, value in found.items())
     entries: dict[Role, File] = card.files | to_write(**names)
     made = msgspec.structs.replace(
         card,
         calibration={"temperature": temperature},
-        novelty=distribution.method,
-        notes=" ".join(filter(None, [card.notes, f"AUROC of classes left out, on the validation part: {told}."])),
+        novelty=distribution.method if enough else None,
+        notes=" ".join(filter(None, [card.notes, f"{told}."])),
         files=entries,
     )
     return made, files

@@ -175,12 +175,16 @@ def begun(config: Network, classes: int) -> tuple[torch.nn.Module, Input]:
         torch.nn.init.zeros_(network.head.weight)
     told = described(config)
     if architecture.startswith("timm:"):
-        if not isinstance(last_layer(network), torch.nn.Module):
-            raise SettingError(f"model cannot be {config.model}: it has several last layers")
         known = architectures.timm_input(architecture, network.pretrained_cfg, config.size, config.fit)  # type: ignore[arg-type]
     else:
         known = architectures.classifier_input(architecture, config.size)
-    return network.train(), Input(**(known | told))
+    spec = Input(**(known | told))
+    assert spec.size is not None
+    if not architectures.gives_features(network, spec.size):
+        raise SettingError(
+            f"model cannot be {config.model}: what its last layer sees cannot be had, at {spec.size} pixels"
+        )
+    return network.train(), spec
 
 
 def described(config: Network) -> dict[str, Any]:

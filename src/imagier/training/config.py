@@ -225,7 +225,7 @@ def read_classifier(name_or_file: str | None, settings: Mapping[str, Any]) -> He
     """The same of a classifier, whose `way` says what other settings there are. Raises SettingError."""
     told, where = _said(name_or_file, Head)
     way = (told | dict(settings)).get("way", "head")
-    if way not in WAYS:
+    if str(way) not in WAYS:
         raise SettingError("way: " + nearest("way", str(way), WAYS))
     kind: type[Head] | type[Network] = WAYS[way]
     return _made(told, where, kind, settings)

@@ -62,8 +62,12 @@ def _coded(character: str) -> str:
 
 
 def of_folder(name: str) -> str:
-    """The label that a folder stands for."""
-    return unquote(name, errors="surrogatepass")
+    """The label that a folder stands for: of percent codes that `as_folder` would not have written, the name itself."""
+    try:
+        label = unquote(name, errors="surrogatepass")
+    except UnicodeDecodeError:
+        return name
+    return label if label and as_folder(label) == name else name
 
 
 def tree(found: Sequence[Path], root: Path) -> Labelled:
@@ -99,7 +103,7 @@ def biofors(folder: Path) -> Labelled:
         raise SettingError(f"{listed} is no JSON: {error}") from error
     entries: list[tuple[Path, str, str]] = []
     for document, files in told.items() if isinstance(told, dict) else [("", None)]:
-        if not isinstance(files, dict) or not all(isinstance(label, str) for label in files.values()):
+        if not isinstance(files, dict) or not all(isinstance(label, str) and label for label in files.values()):
             raise SettingError(f"{listed} is not as BioFors's is: it takes {{document: {{file: class}}}}")
         entries += [(folder / "images" / document / file, label, document) for file, label in files.items()]
     inside = (folder / "images").resolve()
@@ -147,10 +151,21 @@ def column(told: str, root: Path, paths: Sequence[Path], option: str, *, whole: 
 
     known = {name for path in paths for name in names(path)}
     key = max(columns, key=lambda each: sum(row[each] in known for row in rows))
-    by_name = {row[key]: row[wanted] for row in rows}
+    by_name: dict[str, str] = {}
+    for row in rows:
+        if by_name.setdefault(row[key], row[wanted]) != row[wanted]:
+            raise SettingError(f"{name} has two rows for {row[key]!r}: {by_name[row[key]]!r} and {row[wanted]!r}")
     if whole and (lost := [row[key] for row in rows if row[key] not in known]):
         raise SettingError(f"{name} has a row for {lost[0]!r}, which is not in {root}, and {len(lost) - 1} more such")
-    found = [next((by_name[each] for each in names(path) if each in by_name), None) for path in paths]
+    rows_of = [next((each for each in names(path) if each in by_name), None) for path in paths]
+    first: dict[str, Path] = {}
+    for path, row_of in zip(paths, rows_of, strict=True):
+        if row_of is not None and first.setdefault(row_of, path) != path:
+            raise SettingError(
+                f"{name}: the row {row_of!r} may be {first[row_of]} or {path}: write files with the folders they "
+                f"are in below {root}"
+            )
+    found = [None if each is None else by_name[each] for each in rows_of]
     if None in found:
         missing = [path for path, label in zip(paths, found, strict=True) if label is None]
         raise SettingError(f"{name} has no row for {missing[0]}, nor for {len(missing) - 1} more images")

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from imagier import images
+from imagier.algorithms.novelty import unit
 from imagier.collection import Collection
 from imagier.types import Image, SettingError
 
@@ -55,28 +56,39 @@ def read(folder: Path, labels: str, sha256: str, columns: Sequence[str]) -> Item
         kind = table.schema.field(name).type
         if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
             raise SettingError(f"columns: {name} holds no numbers")
-    rows = [row for row in table.to_pylist() if row[EMBEDDING] is not None and row["path"] is not None]
+    table, vectors = vectors_of(table)
+    rows = table.drop_columns([EMBEDDING]).to_pylist()
     if own:
         given = ["" if row[labels] is None else str(row[labels]) for row in rows]
     else:
-        root = _above([row["path"] for row in rows])
-        given = column(labels, root, [Path(row["path"]) for row in rows], "--labels")
-    kept = [(row, label) for row, label in zip(rows, given, strict=True) if label]
+        paths = list(dict.fromkeys(row["path"] for row in rows if row["path"]))
+        of_paths = column(labels, _above(paths), [Path(path) for path in paths], "--labels")
+        of_path = dict(zip(paths, of_paths, strict=True))
+        given = [of_path.get(row["path"], "") for row in rows]
+    places = [at for at, (row, label) in enumerate(zip(rows, given, strict=True)) if label and row["path"]]
+    kept = [(rows[at], given[at]) for at in places]
     found = checked(Labelled(tuple(Path(r["path"]) for r, _ in kept), tuple(label for _, label in kept)), labels)
-    vectors = np.array(
-        [
-            [*row[EMBEDDING], *(np.nan if row[name] is None else float(row[name]) for name in columns)]
-            for row, _ in kept
-        ],
-        np.float32,
-    )
+    beside = np.array(
+        [[np.nan if row[name] is None else float(row[name]) for name in columns] for row, _ in kept], np.float32
+    ).reshape(len(kept), len(columns))
+    whole = np.concatenate([unit(vectors[places]), beside], axis=1)
     samples = [
         Sample(Path(row["path"]), row["id"], _small(row["thumbnail"]), row["phash"] or 0,
                tuple(float(each == label) for each in found.classes))
         for row, label in kept
     ]  # fmt: skip
     ids = [row["id"] for row, _ in kept]
-    return Items(samples, found.classes, vectors, [row["file"] for row, _ in kept], collection.reader(ids))
+    return Items(samples, found.classes, whole, [row["file"] for row, _ in kept], collection.reader(ids))
+
+
+def vectors_of(table: pa.Table) -> tuple[pa.Table, np.ndarray]:
+    """The rows that have an embedding, and it: (n, d) float32."""
+    import pyarrow.compute as pc
+
+    table = table.filter(pc.is_valid(table[EMBEDDING]))
+    width = table.schema.field(EMBEDDING).type.list_size
+    flat = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in table[EMBEDDING].chunks]
+    return table, np.concatenate([np.zeros(0, np.float32), *flat]).astype(np.float32).reshape(-1, width)
 
 
 def _above(paths: Sequence[str]) -> Path:

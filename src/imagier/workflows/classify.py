@@ -82,6 +82,7 @@ def classify(
         raise SettingError("there are no images in what was named")
     found = find(os.fspath(model), "classify")
     look, trust, texts = looker(found), confidence_of(found), about.of_model(found)
+    trust.check(refused)
     rows: list[dict[str, Any]] = []
     failed: list[str] = []
     with tqdm(total=len(listed), unit="image", disable=not progress) as bar:

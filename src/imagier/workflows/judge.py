@@ -218,10 +218,12 @@ def classifier(
     trial = (
         _of_items(model, labels, part) if labels.collection is not None else _of_files(model, labels, part, progress)
     )
+    trust = confidence_of(model)
+    trust.check(refused)
     evaluation = Classification(
         model.card.name, model.card.labels, part, level, refused, trial.names,
         np.array([model.card.labels.index(each) for each in trial.labels]),
-        confidence_of(model).say(trial.seen, level, refused, by_class), measures.shares(trial.seen.logits),
+        trust.say(trial.seen, level, refused, by_class), measures.shares(trial.seen.logits),
     )  # fmt: skip
     if page is not None:
         _write_page(page, evaluation, trial.pixels)
@@ -280,7 +282,11 @@ def _of_items(model: Model, labels: Labels, part: str | None) -> _Trial:
 
     def pixels(at: int) -> Image:
         image = items.pixels(kept[at].sha256)
-        return image if image.dtype == np.uint8 else images.to_uint8(image, float(image.min()), float(image.max()))
+        return (
+            image
+            if image.dtype == np.uint8
+            else images.to_uint8(image, float(image.min()), max(float(image.max()), float(image.min()) + 1))
+        )
 
     names = [f"{each.path.name} {each.sha256[:8]}" for each in kept]
     told = [items.classes[each.shares.index(1.0)] for each in kept]

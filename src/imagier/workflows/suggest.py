@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imagier.algorithms import active
+from imagier.algorithms import confidence as measures
+from imagier.algorithms.novelty import unit
 from imagier.collection import write_whole
 from imagier.types import SettingError
 
@@ -28,8 +30,8 @@ EMBEDDING = "embedding"
 FOLDS = 5
 STARTS = 2
 """Items of each class that are labelled before the first suggestion, where `gained` tries it."""
-HELD = 0.4
-"""Share of the items that `gained` judges by."""
+HELD = 2
+"""Of the folds, those that `gained` judges by."""
 
 
 @dataclass(frozen=True)
@@ -71,21 +73,21 @@ def suggest(
         raise SettingError(
             f"{collection.folder} has no embedding by {found.card.head.encoder}, which {os.fspath(model)} goes by"
         )
-    ids, paths, vectors, labels = _items(collection, labelled)
+    ids, paths, vectors, labels, _ = _items(collection, labelled)
     free = np.flatnonzero([not each for each in labels])
     if not len(free):
         raise SettingError(f"every item has a label in {labelled}: there is nothing to suggest")
     known = np.array([bool(each) for each in labels])
-    said = confidence_of(found).say(head_of(found)(vectors))
-    unsure = active.uncertainty(said.shares)
+    shares = measures.shares(head_of(found)(vectors).logits, confidence_of(found).temperature)
+    unsure = active.uncertainty(shares)
     chosen = free[active.choose(vectors[free], unsure[free], n, vectors[known])]
     return [
         Suggested(
             ids[at],
             paths[at],
             {
-                "label": found.card.labels[said.best[at]],
-                "confidence": round(float(said.shares[at].max()), 4),
+                "label": found.card.labels[int(shares[at].argmax())],
+                "confidence": round(float(shares[at].max()), 4),
                 "uncertainty": round(float(unsure[at]), 4),
             },
         )
@@ -100,19 +102,14 @@ def doubtful(collection: Collection, *, by: str, n: int = 50) -> list[Suggested]
     """
     from cleanlab.filter import find_label_issues
     from cleanlab.rank import get_label_quality_scores
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 
-    ids, paths, vectors, labels = _items(collection, by)
+    ids, paths, vectors, labels, files = _items(collection, by)
     names, true, rows = _classes(labels, by)
+    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of rounds
-        shares = cross_val_predict(
-            _head(),
-            vectors[rows],
-            true,
-            cv=StratifiedKFold(FOLDS, shuffle=True, random_state=0),
-            method="predict_proba",
-        )
+        shares = cross_val_predict(_head(), vectors[rows], true, groups=files[rows], cv=folds, method="predict_proba")
     wrong = find_label_issues(true, shares, n_jobs=1)
     quality = get_label_quality_scores(true, shares)
     order = [int(at) for at in np.argsort(quality, kind="stable") if wrong[at]][:n]
@@ -162,19 +159,21 @@ def gained(collection: Collection, *, by: str, n: int = 10, rounds: int = 15, se
     suggestion or at random, and a head learns anew. by: the column of labels. Raises SettingError.
     """
     from sklearn.metrics import balanced_accuracy_score
-    from sklearn.model_selection import train_test_split
+    from sklearn.model_selection import StratifiedGroupKFold
 
-    _, _, vectors, labels = _items(collection, by)
+    _, _, vectors, labels, files = _items(collection, by)
     names, true, rows = _classes(labels, by)
     vectors = vectors[rows]
-    rounds = min(rounds, (int(len(true) * (1 - HELD)) - STARTS * len(names)) // n)
+    rounds = min(rounds, (int(len(true) * (1 - HELD / FOLDS)) - STARTS * len(names)) // n)
     if rounds < 1:
         raise SettingError(f"{by}: {len(true)} labelled items are too few to try {n} at a time: give a smaller -n")
     curves: dict[str, list[list[float]]] = {"suggested": [], "random": []}
     counts: list[int] = []
     for seed in range(seeds):
         rng = np.random.default_rng(seed)
-        pool, held = train_test_split(np.arange(len(true)), test_size=HELD, stratify=true, random_state=seed)
+        folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(true, true, files[rows])
+        held = np.concatenate([test for _, test in list(folds)[:HELD]])
+        pool = np.setdiff1d(np.arange(len(true)), held)
         start = [int(at) for each in range(len(names)) for at in rng.choice(pool[true[pool] == each], STARTS, False)]
         for way, curve in curves.items():
             chosen, scores, counts = list(start), [], []
@@ -207,14 +206,22 @@ def _head() -> Any:
     return make_pipeline(StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced", max_iter=300))
 
 
-def _items(collection: Collection, labels: str | None) -> tuple[list[str], list[str], np.ndarray, list[str]]:
-    """Ids, paths, vectors (n, d) and labels ("" for none) of the items that have an embedding."""
-    columns = ["id", "path", EMBEDDING] + ([] if labels is None else [labels])
-    rows = [row for row in collection.read(columns).to_pylist() if row[EMBEDDING] is not None]
-    if not rows:
+def _items(
+    collection: Collection, labels: str | None
+) -> tuple[list[str], list[str], np.ndarray, list[str], np.ndarray]:
+    """Ids, paths, vectors (n, d), labels ("" for none) and files (n,) int of the items that have an embedding."""
+    from imagier.workflows._items import vectors_of
+
+    own = [] if labels is None else [labels]
+    table, vectors = vectors_of(collection.read(list(dict.fromkeys(["id", "path", "file", EMBEDDING, *own]))))
+    if not table.num_rows:
         raise SettingError(f"{collection.folder} has no item with an embedding")
-    told = ["" if labels is None or row[labels] is None else str(row[labels]) for row in rows]
-    return [r["id"] for r in rows], [r["path"] or r["id"] for r in rows], np.array([r[EMBEDDING] for r in rows]), told
+    ids, paths, files = (table[name].to_pylist() for name in ("id", "path", "file"))
+    told = [""] * len(ids)
+    if labels is not None:
+        told = ["" if each is None else str(each) for each in table[labels].to_pylist()]
+    named = [path or item for path, item in zip(paths, ids, strict=True)]
+    return ids, named, unit(vectors), told, np.unique(files, return_inverse=True)[1]
 
 
 def _classes(labels: Sequence[str], by: str) -> tuple[list[str], np.ndarray, np.ndarray]:

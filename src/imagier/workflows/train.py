@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     C = TypeVar("C", bound=Config)
 
-PARTS_FILE, CONFIG_FILE = "split.json", "config.yaml"
+PARTS_FILE, CONFIG_FILE, LABELS_FILE = "split.json", "config.yaml", "labels.json"
 
 
 @dataclass(frozen=True)
@@ -272,9 +272,7 @@ def classifier(
         return tuple(float(at == place[path]) for at in range(count))
 
     if isinstance(told, configs.Head):
-        from imagier.models.store import find
-
-        encoder = find(told.model, "embed")
+        encoder = _encoder(told.model)
     else:
         from imagier.training.classifier import ClassifierPlan, begun, train
 
@@ -292,7 +290,8 @@ def classifier(
         with tqdm(total=len(samples), desc="embedding", unit="image", disable=not progress, file=sys.stderr) as bar:
             return fit(HeadPlan(told, encoder, samples, parted, joined, into, truth.classes, about=said), bar.update)
     work = work or into.with_name(f"{into.name}.training")
-    _taken_up(work, told, parted)
+    named = {each.sha256: truth.classes[each.shares.index(1.0)] for each in samples}
+    _taken_up(work, told, parted, named)
     return train(ClassifierPlan(told, network, spec, samples, parted, into, work, truth.classes, said), progress)
 
 
@@ -308,7 +307,6 @@ def _of_items(
     """A head on the embedding that a collection's items have already, and on what was measured of them."""
     from imagier.models import about as texts
     from imagier.models.classifying import network_sha
-    from imagier.models.store import find
     from imagier.training import config as configs
     from imagier.training import labelled
     from imagier.training.head import HeadPlan
@@ -321,7 +319,7 @@ def _of_items(
         raise SettingError("a network learns from images: give --data, or leave out --config, for a head on items")
     if told.views != "none":
         raise SettingError("views: the items of a collection have one embedding each; leave it out, or give --data")
-    encoder = find(told.model, "embed")
+    encoder = _encoder(told.model)
     items = _items.read(labels.collection, labels.labels, network_sha(encoder), told.columns)
     names = [items.classes[each.shares.index(1.0)] for each in items.samples]
     _enough(names)
@@ -329,9 +327,10 @@ def _of_items(
     of_groups = items.files
     if groups is not None:
         paths = [each.path for each in items.samples]
-        of_groups = labelled.column(
-            groups, Path(os.path.commonpath([each.parent for each in paths])), paths, "--groups"
-        )
+        known = sorted(set(paths))
+        root = Path(os.path.commonpath([each.parent for each in known]))
+        by_path = dict(zip(known, labelled.column(groups, root, known, "--groups"), strict=True))
+        of_groups = [by_path[path] or f"file {file}" for path, file in zip(paths, items.files, strict=True)]
     joined = _joined(items.samples, of_groups)
     parted = _parted(items.samples, joined, ratios, told.seed, split)
     _in_each(items.samples, parted, items.classes)
@@ -339,6 +338,21 @@ def _of_items(
         told, encoder, items.samples, parted, joined, into, items.classes, items.vectors, told.columns, said
     )
     return fit(plan, lambda _: None)
+
+
+def _encoder(named: str) -> Model:
+    """An embedding's model that is found again by its name and hash alone, as a head's card has them."""
+    from imagier.models.classifying import encoder_by, network_sha
+    from imagier.models.store import find
+
+    encoder = find(named, "embed")
+    try:
+        return encoder_by(encoder.card.name, network_sha(encoder), "the head")
+    except ModelError as error:
+        raise SettingError(
+            f"model cannot be {named}: a head finds its encoder by name. Bring it in under one: imagier models import "
+            f"{named} --as NAME"
+        ) from error
 
 
 def _enough(names: Sequence[str]) -> None:
@@ -536,11 +550,14 @@ def _parted(
     return splits.split(hashes, joined, kinds, ratios, seed)
 
 
-def _taken_up(work: Path, config: Any, parted: Split) -> None:
-    """Begin a work folder, or find it begun in the same way. Raises SettingError."""
+def _taken_up(work: Path, config: Any, parted: Split, labels: Mapping[str, str] | None = None) -> None:
+    """Begin a work folder, or find it begun in the same way. labels: by content's hash. Raises SettingError."""
     import msgspec
 
-    for name, data in ((CONFIG_FILE, msgspec.yaml.encode(config)), (PARTS_FILE, parted.encoded())):
+    begun = {CONFIG_FILE: msgspec.yaml.encode(config), PARTS_FILE: parted.encoded()}
+    if labels is not None:
+        begun[LABELS_FILE] = msgspec.json.encode(labels, order="sorted")
+    for name, data in begun.items():
         path = work / name
         if path.is_file() and path.read_bytes() != data and (work / "last.ckpt").is_file():
             raise SettingError(
