@@ -110,6 +110,7 @@ CASES = {
             "threshold": (0.6, {}),
             "overlap": (0.2, {"detector": "SUPPRESSED"}),
             "fallback": ("none", {}),
+            "surroundings": ("mean", {"source": "mask", "detector": "builtin"}),
             "engine": ("openvino", {}),
             "precision": ("float32", {}),
         },

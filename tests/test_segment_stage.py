@@ -17,9 +17,10 @@ from imagier import images
 from imagier.cli import main
 from imagier.collection import Collection
 from imagier.outputs.masks import coco, runs
+from imagier.stages.crop import CROP
 from imagier.stages.segment import SEGMENT, suffixes
 from imagier.training.truth import coco as read_coco
-from imagier.types import SettingError
+from imagier.types import Regions, SettingError
 
 DISCS = [(40, 30, 14), (90, 70, 20), (150, 40, 9)]
 """x, y, radius."""
@@ -159,6 +160,36 @@ def test_the_main_object_alone(tmp_path):
                 pipeline=[{"segment": {"model": model}}, {"crop": {"source": "mask", **wrong}}],
                 report=False,
             )
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_an_object_on_the_mean_of_its_surroundings(half):
+    """As later steps see it; also where the image was brought to half its size on the way."""
+    image = np.full((60, 80, 3), (10, 20, 30), np.uint8)
+    image[:, 40:] = (30, 40, 50)
+    inside = np.zeros((60, 80), bool)
+    inside[20:40, 30:50] = True
+    image[inside] = (200, 100, 50)
+    shown = images.resize(image, size=(40, 30)) if half else image
+    mask = np.ones((20, 20), bool)
+    regions = Regions(np.array([[30, 20, 50, 40]], np.float32), (mask,), np.ones(1, np.float32), ("object",))
+    given = {"image": [shown], "black": [0.0], "white": [255.0], "width": [80], "height": [60], "box": [None]}
+    step = CROP.make(source="mask", margin=0.3, surroundings="mean")
+    (cut,) = step.load()(given | {"regions": [regions]})["image"]
+    scale = 2 if half else 1
+    assert cut.shape == (32 // scale, 32 // scale, 3)
+    edge = 6 // scale + half
+    np.testing.assert_array_equal(
+        cut[edge:-edge, edge:-edge], np.broadcast_to((200, 100, 50), cut[edge:-edge, edge:-edge].shape)
+    )
+    corner = cut[0, 0].astype(int)
+    assert (cut[0] == cut[0, 0]).all()
+    assert (cut[-1] == cut[0, 0]).all()
+    assert np.abs(corner - (20, 30, 40)).max() <= 2 + 8 * half
+    plain = CROP.make(source="mask", margin=0.3).load()(given | {"regions": [regions]})["image"][0]
+    assert (plain[0, 0] == (10, 20, 30)).all()
+    with pytest.raises(SettingError, match=r"crop\.surroundings cannot be mean without masks"):
+        CROP.make(surroundings="mean")
 
 
 def test_coco_comes_back_as_the_same_masks(collection, tmp_path):

@@ -65,6 +65,7 @@ def make(
     threshold: float | None = None,
     overlap: float | None = None,
     fallback: Literal["whole", "none"] | None = None,
+    surroundings: Literal["kept", "mean"] = "kept",
     engine: Literal["auto", "openvino", "onnxruntime", "torch"] | None = None,
     precision: Literal["auto", "float32", "bfloat16"] | None = None,
 ) -> Step:
@@ -82,6 +83,8 @@ def make(
         for "builtin". "each": all there are; a place that two classes of a detector claim is one region, named by the
         better score.
     classes: those that count, by the model's names for them; all unless given.
+    surroundings: of masks, "mean": what is around the object becomes the mean colour around it, so that later steps see
+        the object alone.
 
     For detectors alone:
     engine: what runs the network. precision: "auto" is that of the model's file for a detector, so float32: where boxes
@@ -96,7 +99,9 @@ def make(
         for name, value in (given | {"engine": engine, "precision": precision}).items():
             if value is not None:
                 raise SettingError(f"crop.{name} cannot be given with source=mask: the step segment finds the objects")
-        return _mask(keep, margin, classes, fallback or "none")
+        return _mask(keep, margin, classes, fallback or "none", surroundings == "mean")
+    if surroundings != "kept":
+        raise SettingError("crop.surroundings cannot be mean without masks: it goes with source=mask")
     fallback, engine, precision = fallback or "whole", engine or "auto", precision or "auto"
     if detector != BUILTIN:
         least = THRESHOLD if threshold is None else threshold
@@ -168,7 +173,7 @@ def _step(model: Model, choice: Choice, find: Callable[[], Find], cut: Cut) -> S
     )
 
 
-def _mask(keep: str, margin: float, classes: list[str] | None, fallback: str) -> Step:
+def _mask(keep: str, margin: float, classes: list[str] | None, fallback: str, alone: bool) -> Step:
     def apply(columns: Columns) -> Columns:
         out: Columns = {name: [] for name in ("parent", "box", "image", *MASKED.names)}
         rows = (columns[name] for name in ("image", "width", "height", "box", "regions"))
@@ -180,7 +185,10 @@ def _mask(keep: str, margin: float, classes: list[str] | None, fallback: str) ->
                 cuts = [(whole, {"detection": None, "detection_score": None, "mask": None, "contour": None})]
             for edges, told in cuts:
                 x0, y0, x1, y1 = edges
-                cut = {"parent": at, "box": in_original(edges, lies), "image": image[y0:y1, x0:x1], **told}
+                pixels = image[y0:y1, x0:x1]
+                if alone and told["mask"] is not None:
+                    pixels = _alone(pixels, images.decode(told["mask"]).image > 0)
+                cut = {"parent": at, "box": in_original(edges, lies), "image": pixels, **told}
                 for name, value in cut.items():
                     out[name].append(value)
         return out
@@ -192,6 +200,17 @@ def _mask(keep: str, margin: float, classes: list[str] | None, fallback: str) ->
         passes=("image", "parent", "box"),
         pixels=None,
     )
+
+
+def _alone(pixels: Image, inside: np.ndarray) -> Image:
+    """An object on the mean colour of its surroundings; inside: (h, w) bool, of the original's pixels."""
+    if inside.shape != pixels.shape[:2]:  # the image was enlarged or reduced on its way
+        size = (pixels.shape[1], pixels.shape[0])
+        inside = images.resize(inside.astype(np.uint8) * np.uint8(255), size=size) > 127
+    made = pixels.copy()
+    if not inside.all():
+        made[~inside] = pixels[~inside].mean(axis=0).astype(pixels.dtype)
+    return made
 
 
 def _which(regions: Regions, keep: str, classes: list[str] | None, image: Image) -> list[int]:
