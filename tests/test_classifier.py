@@ -32,7 +32,7 @@ from imagier.workflows.train import Labels
 pytestmark = pytest.mark.filterwarnings("ignore")
 KINDS = {"disc": 0, "square": 1, "cross/star": 2}
 PER_KIND = 24
-SMALL = ["--set", "split=40:35:25"]
+SMALL = ["--split", "40:35:25"]
 
 
 def drawn(kind: str, rng: np.random.Generator) -> np.ndarray:
@@ -366,6 +366,9 @@ def test_a_near_copy_across_the_split_is_kept_on_one_side(shapes, tmp_path):
         (["--config", "scratch", "--set", "model=cnn:8-8-8-8-8/8@16"], "less than one after 5 poolings"),
         (["--set", "model=nowhere"], "unknown model 'nowhere'"),
         (["--set", "model=nuclei"], "to segment, not to embed"),
+        (["--set", "split=65:15:20"], "the split is said twice"),
+        (["--split", "65:15"], "train:val:test"),
+        (["--split", "nowhere.json"], "nowhere.json cannot be read"),
         (["--work", "{}/w"], "leaves nothing to go on from"),
         (["--labels", "{}/table.csv:kind"], "say where labels come from"),
         (["--about", "{}/table.csv"], "table.csv"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,7 +122,7 @@ def runs(function: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--set", "settings", multiple=True, metavar="SETTING=VALUE", help="Change a setting; repeatable."),
         click.option("--groups", metavar="TABLE.csv:COLUMN", help="Images of one value stay on one side of the split."),
-        click.option("--split", type=PATH, metavar="FILE", help="A split.json to use."),
+        click.option("--split", metavar="A:B:C|FILE", help="Shares of train, val and test, or a split.json to use."),
         click.option("--into", type=PATH, required=True, metavar="MODEL", help="The Model folder to write."),
         click.option("--work", type=PATH, metavar="DIR", help="Checkpoints and logs [MODEL.training]."),
         click.option("--replace", "over", is_flag=True, help="Replace a Model folder that is there."),
@@ -132,13 +133,30 @@ def runs(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def _told(settings: tuple[str, ...], split: str | None) -> tuple[dict[str, Any], Path | None]:
+    """Settings, and the file of a split: shares are a setting."""
+    from imagier.training.config import parse_setting
+    from imagier.types import SettingError
+
+    told = dict(parse_setting(each) for each in settings)
+    if split is None or not re.fullmatch(r"[\d.]+(:[\d.]+)+", split):
+        return told, None if split is None else Path(split)
+    if "split" in told:
+        raise SettingError("the split is said twice, by --split and by --set split: leave out one")
+    return told | {"split": split}, None
+
+
 def _run(
-    work_on: Callable[..., Any], settings: tuple[str, ...], quiet: bool, besides: dict[str, Any], **how: Any
+    work_on: Callable[..., Any],
+    settings: tuple[str, ...],
+    split: str | None,
+    quiet: bool,
+    besides: dict[str, Any],
+    **how: Any,
 ) -> None:
     """Train, and tell where things are. besides: settings that options stand for, unless --set tells them."""
-    from imagier.training.config import parse_setting
-
-    made = work_on(settings=besides | dict(parse_setting(each) for each in settings), progress=not quiet, **how)
+    told, file = _told(settings, split)
+    made = work_on(settings=besides | told, split=file, progress=not quiet, **how)
     click.echo(f"written: {made.folder}")
     click.echo(f"logs and curves: {how['work'] or made.folder.with_name(f'{made.folder.name}.training')}")
 
@@ -157,6 +175,7 @@ def segmenter(
     labelme: Path | None,
     cvat: Path | None,
     settings: tuple[str, ...],
+    split: str | None,
     quiet: bool,
     **how: Any,
 ) -> None:
@@ -167,7 +186,7 @@ def segmenter(
     from imagier.workflows.train import segmenter as work_on
 
     others = {"label_images": label_images, "coco": coco, "labelme": labelme, "cvat": cvat}
-    _run(work_on, settings, quiet, {}, images=images, masks=_masks(masks, others), unmasked=unmasked, **how)
+    _run(work_on, settings, split, quiet, {}, images=images, masks=_masks(masks, others), unmasked=unmasked, **how)
 
 
 @train.command()
@@ -183,6 +202,7 @@ def denoiser(
     clean: Path | None,
     adversarial: bool,
     settings: tuple[str, ...],
+    split: str | None,
     quiet: bool,
     **how: Any,
 ) -> None:
@@ -198,21 +218,21 @@ def denoiser(
     if chosen is None or (images is None) == (clean is None) or (clean is None) != (noisy is None):
         raise SettingError("give --images with clean images, or pairs: --noisy and --clean")
     besides = {"adversarial": ADVERSARIAL} if adversarial else {}
-    _run(work_on, settings, quiet, besides, images=chosen, noisy=noisy, **how)
+    _run(work_on, settings, split, quiet, besides, images=chosen, noisy=noisy, **how)
 
 
 @train.command()
 @IMAGES
 @runs
 @guarded
-def upscaler(images: Path, settings: tuple[str, ...], quiet: bool, **how: Any) -> None:
+def upscaler(images: Path, settings: tuple[str, ...], split: str | None, quiet: bool, **how: Any) -> None:
     """Train a network that enlarges images, from images and their reductions.
 
     Stopped at any time, the same command goes on from the last epoch.
     """
     from imagier.workflows.train import upscaler as work_on
 
-    _run(work_on, settings, quiet, {}, images=images, **how)
+    _run(work_on, settings, split, quiet, {}, images=images, **how)
 
 
 @train.command()
@@ -228,6 +248,7 @@ def classifier(
     biofors: Path | None,
     collection: Path | None,
     settings: tuple[str, ...],
+    split: str | None,
     quiet: bool,
     work: Path | None,
     **how: Any,
@@ -237,13 +258,12 @@ def classifier(
     Without --config a head on the encoder that ships: seconds. --config finetune and --config scratch train networks;
     stopped at any time, the same command goes on from the last epoch.
     """
-    from imagier.training.config import parse_setting
     from imagier.workflows.train import Labels
     from imagier.workflows.train import classifier as work_on
 
-    told = dict(parse_setting(each) for each in settings)
+    told, file = _told(settings, split)
     where = Labels(data, labels, biofors, images, collection)
-    made = work_on(labels=where, settings=told, work=work, progress=not quiet, **how)
+    made = work_on(labels=where, settings=told, split=file, work=work, progress=not quiet, **how)
     click.echo(f"written: {made.folder}")
     if made.card.head is None:
         click.echo(f"logs and curves: {work or made.folder.with_name(f'{made.folder.name}.training')}")
