@@ -139,8 +139,8 @@ class Classification:
         if said.sets is not None:
             of["coverage"] = partial(mean, said.sets[:, at].astype(float))
             of["set_size"] = partial(mean, said.sets.sum(1).astype(float))
-        count = int(inside.sum())
-        return {name: judging.measured(each, weights, count) for name, each in of.items()}
+        counts = dict.fromkeys(of, int(inside.sum())) | {"precision": int((said.best == at).sum())}
+        return {name: judging.measured(each, weights, counts[name]) for name, each in of.items()}
 
     def reliability(self, shares: np.ndarray) -> measures.Reliability:
         """Of shares (n, k), calibrated or not."""
