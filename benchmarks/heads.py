@@ -17,7 +17,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.neighbors import KNeighborsClassifier
 
 from imagier.algorithms import confidence, judging
-from imagier.models.classifying import LEVEL, confidence_of, embedder, head_of
+from imagier.algorithms.confidence import LEVEL
+from imagier.models.classifying import confidence_of, embedder, head_of
 from imagier.models.store import find
 from imagier.training.config import parse_setting
 from imagier.training.labelled import column

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from imagier import images
+from imagier.algorithms.confidence import REFUSED
 from imagier.algorithms.judging import auroc
-from imagier.models.classifying import REFUSED, confidence_of, looker
+from imagier.models.classifying import confidence_of, looker
 from imagier.workflows import train
 from imagier.workflows.labels import TABLE, import_biofors
 from imagier.workflows.segment import read

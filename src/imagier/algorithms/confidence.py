@@ -11,6 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+LEVEL = 0.9
+"""Of the sets, unless told."""
+REFUSED = 0.05
+"""Of known images, the share that may be taken for unknown, unless told."""
 BINS = 15
 """Of confidence, as Guo et al. have it."""
 LEAST, MOST = 0.05, 20.0

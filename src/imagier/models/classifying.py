@@ -18,15 +18,12 @@ import numpy as np
 
 from imagier.algorithms import confidence as measures
 from imagier.algorithms import novelty
+from imagier.algorithms.confidence import LEVEL, REFUSED
 from imagier.models import engines, store
 from imagier.models.model import Model, read_model
 from imagier.models.preprocess import prepare
 from imagier.types import Image, ModelError, SettingError
 
-LEVEL = 0.9
-"""Of the sets, unless told."""
-REFUSED = 0.05
-"""Of known images, the share that may be taken for unknown, unless told."""
 BATCH = 8
 """Images at a time: of 24 megapixels, some 600 MB."""
 

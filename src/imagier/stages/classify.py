@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from imagier.algorithms.confidence import shares
+from imagier.algorithms.confidence import LEVEL, REFUSED, shares
 from imagier.stages._choice import chosen
 from imagier.stages._pixels import eight_bit
 from imagier.types import Apply, Columns, ModelError, NameOrFile, SettingError, Stage, Step
@@ -91,8 +91,8 @@ def make(
 def _head(
     model: Model,
     *,
-    level: float = 0.9,
-    refused: float = 0.05,
+    level: float = LEVEL,
+    refused: float = REFUSED,
     by_class: bool = False,
     embedding: str = "embedding",
 ) -> Step:
@@ -128,8 +128,8 @@ def _head(
 def _network(
     model: Model,
     *,
-    level: float = 0.9,
-    refused: float = 0.05,
+    level: float = LEVEL,
+    refused: float = REFUSED,
     by_class: bool = False,
     engine: str = "auto",
     precision: str = "auto",

@@ -9,7 +9,8 @@ import numpy as np
 
 from imagier.algorithms import confidence as measures
 from imagier.algorithms import novelty
-from imagier.models.classifying import REFUSED, Confidence, Seen
+from imagier.algorithms.confidence import REFUSED
+from imagier.models.classifying import Confidence, Seen
 from imagier.models.model import Card, File, Role, to_write
 
 Shares = np.ndarray

@@ -14,7 +14,7 @@ from imagier.algorithms.confidence import log_loss
 from imagier.models.classifying import BATCH, applied, embedder, network_sha, packed
 from imagier.models.model import Card, Head, Model, Output, to_write, write_model
 from imagier.training import config as configs
-from imagier.training.assured import assured
+from imagier.training.assured import assured, weights_of
 from imagier.training.samples import Sample, came_about, eight_bit
 from imagier.training.splits import Split
 
@@ -128,20 +128,19 @@ def fitted(
         scaled, true = scaled[places], true[places]
     weights = np.ones(len(true))
     if config.balance == "weights":
-        counts = np.bincount(true, minlength=classes)
-        weights = len(true) / (np.count_nonzero(counts) * counts[true])
-    best: tuple[tuple[float, float], list[tuple[np.ndarray, np.ndarray]]] | None = None
+        weights = weights_of(np.eye(classes)[true])[true]
+    best: tuple[tuple[float, float], dict[str, np.ndarray]] | None = None
     for strength in STRENGTHS:
+        arrays = {"mean": mean.astype(np.float32), "std": std.astype(np.float32)}
         layers = (_dense if config.hidden else _linear)(config, strength, scaled, true, weights)
-        logits = _through(np.nan_to_num((held - mean) / std), layers)
+        for at, (weight, bias) in enumerate(layers):
+            arrays |= {f"weight{at}": weight.astype(np.float32), f"bias{at}": bias.astype(np.float32)}
+        logits = applied(arrays, "the head")(held).logits
         score = (_score(config.choose, logits.argmax(1), held_true), -log_loss(logits, held_true))
         if best is None or score > best[0]:
-            best = score, layers
+            best = score, arrays
     assert best is not None
-    arrays = {"mean": mean.astype(np.float32), "std": std.astype(np.float32)}
-    for at, (weight, bias) in enumerate(best[1]):
-        arrays |= {f"weight{at}": weight.astype(np.float32), f"bias{at}": bias.astype(np.float32)}
-    return arrays
+    return best[1]
 
 
 def _score(choose: str, told: np.ndarray, true: np.ndarray) -> float:
@@ -184,11 +183,3 @@ def _whole(weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray
     if weight.shape[1] > 1:
         return weight, bias
     return np.concatenate([-weight / 2, weight / 2], 1), np.concatenate([-bias / 2, bias / 2])
-
-
-def _through(given: np.ndarray, layers: Layers) -> np.ndarray:
-    for at, (weight, bias) in enumerate(layers):
-        given = given @ weight + bias
-        if at + 1 < len(layers):
-            given = np.maximum(given, 0)
-    return given

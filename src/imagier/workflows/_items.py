@@ -46,9 +46,7 @@ def read(folder: Path, labels: str, sha256: str, columns: Sequence[str]) -> Item
     from imagier.training.samples import Sample
 
     collection = Collection.open(folder)
-    receipt = next((each for each in collection.receipts().values() if EMBEDDING in each.writes), None)
-    if receipt is None or sha256 not in receipt.weights:
-        raise SettingError(f"{folder} has no embedding by the encoder that the head goes by: embed with it, or name it")
+    check_encoder(collection, sha256, "the encoder that the head goes by")
     own = [] if ":" in labels else [labels]
     wanted = ["id", "file", "path", "thumbnail", "phash", EMBEDDING, *own, *columns]
     table = collection.read(list(dict.fromkeys(wanted)))
@@ -79,6 +77,13 @@ def read(folder: Path, labels: str, sha256: str, columns: Sequence[str]) -> Item
     ]  # fmt: skip
     ids = [row["id"] for row, _ in kept]
     return Items(samples, found.classes, whole, [row["file"] for row, _ in kept], collection.reader(ids))
+
+
+def check_encoder(collection: Collection, sha256: str, named: str) -> None:
+    """Raises SettingError unless the embedding is by the network of that hash."""
+    receipt = next((each for each in collection.receipts().values() if EMBEDDING in each.writes), None)
+    if receipt is None or sha256 not in receipt.weights:
+        raise SettingError(f"{collection.folder} has no embedding by {named}: embed with it, or take another head")
 
 
 def vectors_of(table: pa.Table) -> tuple[pa.Table, np.ndarray]:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imagier.algorithms.confidence import LEVEL, REFUSED
 from imagier.collection import write_whole
 from imagier.models import about
-from imagier.models.classifying import BATCH, LEVEL, REFUSED, Said, check, confidence_of, looker
+from imagier.models.classifying import BATCH, Said, check, confidence_of, looker
 from imagier.types import Image, ImageError, SettingError
 from imagier.workflows.segment import read
 

@@ -13,10 +13,9 @@ import numpy as np
 
 from imagier.algorithms import confidence as measures
 from imagier.algorithms import judging
+from imagier.algorithms.confidence import LEVEL, REFUSED
 from imagier.models.classifying import (
     BATCH,
-    LEVEL,
-    REFUSED,
     Said,
     Seen,
     check,

@@ -22,11 +22,11 @@ from imagier.algorithms import confidence as measures
 from imagier.algorithms.novelty import unit
 from imagier.collection import write_whole
 from imagier.types import SettingError
+from imagier.workflows._items import EMBEDDING, check_encoder, vectors_of
 
 if TYPE_CHECKING:
     from imagier.collection import Collection
 
-EMBEDDING = "embedding"
 FOLDS = 5
 STARTS = 2
 """Items of each class that are labelled before the first suggestion, where `gained` tries it."""
@@ -68,11 +68,7 @@ def suggest(
     found = find(os.fspath(model), "classify")
     if found.card.head is None or found.card.head.columns:
         raise SettingError(f"{os.fspath(model)} is no head on an embedding alone: imagier train classifier makes one")
-    receipt = next((each for each in collection.receipts().values() if EMBEDDING in each.writes), None)
-    if receipt is None or found.card.head.sha256 not in receipt.weights:
-        raise SettingError(
-            f"{collection.folder} has no embedding by {found.card.head.encoder}, which {os.fspath(model)} goes by"
-        )
+    check_encoder(collection, found.card.head.sha256, found.card.head.encoder)
     ids, paths, vectors, labels, _ = _items(collection, labelled)
     free = np.flatnonzero([not each for each in labels])
     if not len(free):
@@ -210,8 +206,6 @@ def _items(
     collection: Collection, labels: str | None
 ) -> tuple[list[str], list[str], np.ndarray, list[str], np.ndarray]:
     """Ids, paths, vectors (n, d), labels ("" for none) and files (n,) int of the items that have an embedding."""
-    from imagier.workflows._items import vectors_of
-
     own = [] if labels is None else [labels]
     table, vectors = vectors_of(collection.read(list(dict.fromkeys(["id", "path", "file", EMBEDDING, *own]))))
     if not table.num_rows:
