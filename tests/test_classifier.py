@@ -22,7 +22,7 @@ from imagier.cli import main
 from imagier.models.classifying import looker
 from imagier.models.model import read_model
 from imagier.training import config
-from imagier.types import ModelError, SettingError
+from imagier.types import CollectionError, ModelError, SettingError
 from imagier.workflows import train as work
 from imagier.workflows.classify import classify
 from imagier.workflows.judge import classifier as judge
@@ -200,14 +200,15 @@ def test_items_that_were_cut_out_and_measured_are_learnt_from(tmp_path):
         image = rng.integers(0, 90, (96, 128, 3)).astype(np.uint8)
         for x in (10, 74):
             wide, high = (40, 14) if at % 2 else (14, 40)
-            image[20 : 20 + high + at, x : x + wide] = 250 - at
+            light = rng.integers(190, 250, (3, 3, 1)).astype(np.uint8)
+            image[20 : 20 + high + at, x : x + wide] = images.resize(light[..., 0], size=(wide, high + at))[..., None]
         drawn_at = tmp_path / "images" / ("lying" if at % 2 else "standing") / f"{at}.png"
         drawn_at.parent.mkdir(parents=True, exist_ok=True)
         drawn_at.write_bytes(images.encode(image, "png"))
     restorers.segmenter(tmp_path / "bright")
     steps = [
         {"segment": {"model": str(tmp_path / "bright"), "least": 50}},
-        {"crop": {"source": "mask", "keep": "each"}},
+        {"crop": {"source": "mask", "keep": "each", "surroundings": "mean"}},
         "measure",
         "embed",
     ]
@@ -235,13 +236,58 @@ def test_items_that_were_cut_out_and_measured_are_learnt_from(tmp_path):
         ({"columns": ["phash2"]}, "unknown column 'phash2'"),
         ({"columns": ["depth"]}, "depth holds no numbers"),
         ({"views": "mirrored"}, "have one embedding each"),
-        ({"way": "scratch", "model": "cnn:8/8@32"}, "a network learns from images"),
         ({"model": "clip-vit-b-32"}, "not on this machine"),
     ):
         with pytest.raises((SettingError, ModelError), match=why):
             work.classifier(
                 labels=Labels(collection=made.folder, labels="label_folder"), into=tmp_path / "no", settings=settings
             )
+    of_pixels = [
+        "--config",
+        "scratch",
+        "--set",
+        "model=cnn:8-8/16@32",
+        "--set",
+        "epochs=12",
+        "--set",
+        "augment=none",
+        "--set",
+        "fit=pad",
+    ]
+    told = CliRunner().invoke(
+        main,
+        [
+            "train",
+            "classifier",
+            *words,
+            *of_pixels,
+            "--set",
+            "split=50:25:25",
+            "--quiet",
+            "--into",
+            str(tmp_path / "cnn"),
+        ],
+    )
+    assert told.exit_code == 0, told.output
+    told = CliRunner().invoke(
+        main, ["evaluate", str(tmp_path / "cnn"), *words, "--part", "test", "--json", str(path), "--page", str(page)]
+    )
+    assert told.exit_code == 0, told.output
+    assert json.loads(path.read_text())["accuracy"]["mean"] > 0.8
+    run(into=made.folder, pipeline=[*steps, {"classify": {"model": str(tmp_path / "cnn")}}], report=False, threads=1)
+    rows = made.read(["id", "label", "label_folder", "thumbnail"], where="parent is not null").to_pylist()
+    assert np.mean([row["label"] == row["label_folder"] for row in rows]) > 0.8
+    for row in rows:  # it learnt from what the step classify is shown: objects on the mean of their surroundings
+        there = images.decode((tmp_path / "cnn.training" / "items" / f"{row['id']}.png").read_bytes()).image
+        kept = images.decode(row["thumbnail"]).image
+        assert np.abs(there.astype(float) - kept).mean() < 4
+    shutil.rmtree(tmp_path / "bright")
+    restorers.segmenter(tmp_path / "bright", gain=11)
+    with pytest.raises(CollectionError, match="32 of 32 items are no longer what its steps make of their files"):
+        work.classifier(
+            labels=Labels(collection=made.folder, labels="label_folder"), into=tmp_path / "no", progress=False,
+            settings={"way": "scratch", "model": "cnn:8/8@32"},
+        )  # fmt: skip
     with pytest.raises(SettingError, match="columns are those of a collection"):
         work.classifier(labels=Labels(data=tmp_path / "images"), into=tmp_path / "no", settings={"columns": ["width"]})
 

@@ -308,25 +308,13 @@ class Collection:
         found = {row["id"]: row for row in rows}
         last: dict[tuple[str, int], Image] = {}
 
-        def whole(row: Mapping[str, Any]) -> Image:
-            for path in row["paths"]:
-                try:
-                    data = Path(path).read_bytes()
-                except OSError:
-                    continue  # the same content may still be at another of its paths; none left is said below
-                if images.content_hash(data) == row["file"]:
-                    return images.decode(data, page=row["page"]).image
-            raise CollectionError(
-                f"the file of item {row['id']} is gone or has changed: {', '.join(row['paths'])}. Run again."
-            )
-
         def pixels(item: str) -> Image:
             if (row := found.get(item)) is None:
                 raise CollectionError(f"{self.folder} has no item {item}")
             page = row["file"], row["page"]
             if page not in last:
                 last.clear()
-                last[page] = whole(row)
+                last[page] = images.decode(content_of(row), page=row["page"]).image
             if row["box"] is None:
                 return last[page]
             x0, y0, x1, y1 = (round(edge) for edge in row["box"])
@@ -550,6 +538,23 @@ class Collection:
 
 _NEW, _OLD = _PASSING = ("~new", "~old")
 """What columns are called for a moment while they are replaced."""
+
+
+def content_of(row: Mapping[str, Any]) -> bytes:
+    """The file of an item (`id`, `file`, `paths`), as it was when it was read.
+
+    Raises CollectionError when it is gone or has changed since.
+    """
+    from imagier import images
+
+    for path in row["paths"]:
+        try:
+            data = Path(path).read_bytes()
+        except OSError:
+            continue  # the same content may still be at another of its paths; none left is said below
+        if images.content_hash(data) == row["file"]:
+            return data
+    raise CollectionError(f"the file of item {row['id']} is gone or has changed: {', '.join(row['paths'])}. Run again.")
 
 
 def _columns(items: Any) -> list[str]:

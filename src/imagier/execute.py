@@ -113,6 +113,17 @@ class Pass:
 
     def rows(self, rows: Sequence[Columns]) -> pa.Table:
         """Put rows of `pages` through all steps: a row per item, with every column that is kept."""
+        ended, frame, measured = self._through(rows)
+        return pa.concat_tables([*ended, _table(frame, self.schema, measured)])
+
+    def pictures(self, rows: Sequence[Columns]) -> dict[str, Image]:
+        """Put rows of `pages` through all steps: by item, the pixels that come out at the end, as uint8."""
+        _, frame, _ = self._through(rows)
+        each = zip(frame["id"], frame["image"], frame["black"], frame["white"], strict=True)
+        return {item: images.to_uint8(image, black, white) for item, image, black, white in each}
+
+    def _through(self, rows: Sequence[Columns]) -> tuple[list[pa.Table], Columns, set[str]]:
+        """Items that ended on the way, what is in hand after the last step, and the columns that are its own."""
         frame: Columns = {name: [row[name] for row in rows] for name in rows[0]}
         ended: list[pa.Table] = []
         measured: set[str] = set()
@@ -129,7 +140,7 @@ class Pass:
             named = {bound.prefix + c if c in bound.step.writes.names else c: values for c, values in out.items()}
             frame = frame | {name: values for name, values in named.items() if name not in ("parent", "box")}
             measured |= set(bound.writes.names)
-        return pa.concat_tables([*ended, _table(frame, self.schema, measured - of_parents)])
+        return ended, frame, measured - of_parents
 
 
 def arrow(values: Any, field: pa.Field) -> pa.Array:

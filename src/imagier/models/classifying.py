@@ -37,6 +37,10 @@ class Seen:
     features: np.ndarray
     """(n, d) float32: what the last layer sees; of a head the embedding. d is 0 where the network does not give it."""
 
+    def at(self, places: Sequence[int]) -> Seen:
+        """Those at these places, in their order."""
+        return Seen(self.logits[places], self.features[places])
+
 
 def joined(parts: Sequence[Seen]) -> Seen:
     """Those of several batches."""

@@ -1,9 +1,9 @@
-"""The labelled items of a collection, as a head learns from them and is judged by them."""
+"""The labelled items of a collection, as a classifier learns from them and is judged by them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +12,10 @@ import pyarrow as pa
 
 from imagier import images
 from imagier.algorithms.novelty import unit
-from imagier.collection import Collection
-from imagier.types import Image, SettingError
+from imagier.collection import Collection, content_of, write_whole
+from imagier.execute import Pass
+from imagier.pipeline import Bound, Named, Pipeline
+from imagier.types import CollectionError, Image, SettingError
 
 if TYPE_CHECKING:
     from imagier.training.samples import Sample
@@ -23,21 +25,22 @@ EMBEDDING = "embedding"
 
 @dataclass(frozen=True)
 class Items:
-    """Items that have an embedding and a label."""
+    """Items that have a label."""
 
     samples: Sequence[Sample]
     """An item's id stands for its content."""
     classes: tuple[str, ...]
     vectors: np.ndarray
-    """(n, d) float32: the embedding, then the columns asked for; NaN where one is null."""
+    """(n, d) float32: the embedding, then the columns asked for; NaN where one is null. For a network: d is 0."""
     files: list[str]
     """The content of the file that each is of: its regions are never parted."""
     pixels: Callable[[str], Image]
     """Of an item's id."""
 
 
-def read(folder: Path, labels: str, sha256: str, columns: Sequence[str]) -> Items:
-    """Items with an embedding by the network of that hash, and a label.
+def read(folder: Path, labels: str, sha256: str | None, columns: Sequence[str] = ()) -> Items:
+    """Items with a label: those with an embedding by the network of that hash; None: those that an embedding, or a
+    network, is shown, which is what was cut out, where something is.
 
     labels: a column, such as label_folder, or TABLE.csv:COLUMN, of files. An item whose label is empty is left out.
     columns: of numbers. Raises SettingError for what is not so, CollectionError.
@@ -46,16 +49,20 @@ def read(folder: Path, labels: str, sha256: str, columns: Sequence[str]) -> Item
     from imagier.training.samples import Sample
 
     collection = Collection.open(folder)
-    check_encoder(collection, sha256, "the encoder that the head goes by")
     own = [] if ":" in labels else [labels]
-    wanted = ["id", "file", "path", "thumbnail", "phash", EMBEDDING, *own, *columns]
-    table = collection.read(list(dict.fromkeys(wanted)))
+    wanted = ["id", "file", "path", "thumbnail", "phash", *own, *columns]
+    if sha256 is None:
+        cut = any("parent" in step.step.passes for step in _before(collection))
+        table = collection.read(list(dict.fromkeys(wanted)), where="parent is not null" if cut else None)
+        vectors = np.zeros((table.num_rows, 0), np.float32)
+    else:
+        check_encoder(collection, sha256, "the encoder that the head goes by")
+        table, vectors = vectors_of(collection.read(list(dict.fromkeys([*wanted, EMBEDDING]))))
     for name in columns:
         kind = table.schema.field(name).type
         if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
             raise SettingError(f"columns: {name} holds no numbers")
-    table, vectors = vectors_of(table)
-    rows = table.drop_columns([EMBEDDING]).to_pylist()
+    rows = table.select([name for name in table.column_names if name != EMBEDDING]).to_pylist()
     if own:
         given = ["" if row[labels] is None else str(row[labels]) for row in rows]
     else:
@@ -77,6 +84,51 @@ def read(folder: Path, labels: str, sha256: str, columns: Sequence[str]) -> Item
     ]  # fmt: skip
     ids = [row["id"] for row, _ in kept]
     return Items(samples, found.classes, whole, [row["file"] for row, _ in kept], collection.reader(ids))
+
+
+def pictures(folder: Path, ids: Sequence[str], progress: bool) -> Iterator[tuple[str, Image]]:
+    """Of each of these items the pixels that its network was shown, uint8: what the pipeline's steps made of its file.
+
+    File by file, so in another order. Raises CollectionError where the collection's steps would make others by now.
+    """
+    import sys
+
+    from tqdm import tqdm
+
+    collection = Collection.open(folder)
+    wanted = set(ids)
+    listed = collection.read(["id", "file", "page", "paths"]).to_pylist()
+    of_file = {row["file"]: row for row in listed if row["id"] in wanted}
+    joined = Pass(_before(collection))
+    with tqdm(total=len(wanted), desc="pixels", unit="item", disable=not progress, file=sys.stderr) as bar:
+        for content, row in of_file.items():
+            for page in joined.pages(content_of(row), content):
+                for item, image in joined.pictures([page]).items():
+                    if item in wanted:
+                        wanted.remove(item)
+                        bar.update()
+                        yield item, image
+    if wanted:
+        raise CollectionError(
+            f"{folder}: {len(wanted)} of {len(ids)} items are no longer what its steps make of their files, since a "
+            f"model has changed: imagier run --into {folder}"
+        )
+
+
+def drawn(folder: Path, samples: Sequence[Sample], place: Path, progress: bool) -> list[Sample]:
+    """The same samples with a PNG each, of its pixels, in a folder of their own: those that are there stay."""
+    named = [replace(each, path=place / f"{each.sha256}.png") for each in samples]
+    missing = [each.sha256 for each in named if not each.path.is_file()]
+    for item, image in pictures(folder, missing, progress):
+        write_whole(place / f"{item}.png", images.encode(image, "png"))
+    return named
+
+
+def _before(collection: Collection) -> list[Bound]:
+    """The steps up to the last one that makes pixels."""
+    steps = Pipeline(tuple(Named(**step) for step in collection.state.steps)).bind()
+    makers = [at for at, step in enumerate(steps) if "image" in step.step.passes]
+    return steps[: makers[-1] + 1] if makers else []
 
 
 def check_encoder(collection: Collection, sha256: str, named: str) -> None:

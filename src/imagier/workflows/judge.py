@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -215,7 +216,9 @@ def classifier(
     check(level, refused)
     labels.check()
     trial = (
-        _of_items(model, labels, part) if labels.collection is not None else _of_files(model, labels, part, progress)
+        _of_items(model, labels, part, progress)
+        if labels.collection is not None
+        else _of_files(model, labels, part, progress)
     )
     trust = confidence_of(model)
     trust.check(refused)
@@ -259,17 +262,18 @@ def _of_files(model: Model, labels: Labels, part: str | None, progress: bool) ->
     return _Trial(names, [of[path] for path in listed], joined(made), lambda at: segment.read(listed[at]))
 
 
-def _of_items(model: Model, labels: Labels, part: str | None) -> _Trial:
+def _of_items(model: Model, labels: Labels, part: str | None, progress: bool) -> _Trial:
     from imagier import images
     from imagier.training.splits import read_split
     from imagier.workflows import _items
 
     head = model.card.head
-    if head is None:
-        raise SettingError(f"the model {model.card.name} learnt from images: give --data, or --images and --labels")
     assert labels.collection is not None
     assert labels.labels is not None
-    items = _items.read(labels.collection, labels.labels, head.sha256, head.columns)
+    if head is None:
+        items = _items.read(labels.collection, labels.labels, None)
+    else:
+        items = _items.read(labels.collection, labels.labels, head.sha256, head.columns)
     _known(model, items.classes)
     chosen = np.arange(len(items.samples))
     if part is not None:
@@ -289,7 +293,26 @@ def _of_items(model: Model, labels: Labels, part: str | None) -> _Trial:
 
     names = [f"{each.path.name} {each.sha256[:8]}" for each in kept]
     told = [items.classes[each.shares.index(1.0)] for each in kept]
-    return _Trial(names, told, head_of(model)(items.vectors[chosen]), pixels)
+    if head is None:
+        ids = [each.sha256 for each in kept]
+        seen = _shown(model, ids, _items.pictures(labels.collection, ids, progress))
+    else:
+        seen = head_of(model)(items.vectors[chosen])
+    return _Trial(names, told, seen, pixels)
+
+
+def _shown(model: Model, ids: Sequence[str], pictures: Iterator[tuple[str, Image]]) -> Seen:
+    """What a network sees in pictures that come in any order, in that of the ids."""
+    from imagier.models.preprocess import in_colour
+
+    look = looker(model)
+    came: list[str] = []
+    made: list[Seen] = []
+    while batch := list(islice(pictures, BATCH)):
+        came += [item for item, _ in batch]
+        made.append(look([in_colour(image, "rgb") for _, image in batch]))
+    at = {item: place for place, item in enumerate(came)}
+    return joined(made).at([at[item] for item in ids])
 
 
 def _known(model: Model, labels: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from imagier.types import Image, ModelError, SettingError
 if TYPE_CHECKING:
     import numpy as np
 
-    from imagier.models.model import Model, Task
+    from imagier.models.model import Input, Model, Task
     from imagier.training.config import Config, Head, Network, Restorer, Told
     from imagier.training.labelled import Labelled
     from imagier.training.pairs import Way
@@ -221,6 +221,8 @@ class Labels:
             )
 
 
+ITEMS_FOLDER = "items"
+"""In a work folder: the pixels of a collection's items that a network learns from."""
 LEAST = 4
 """Images of a class, below which none can be learnt from, choose and judge."""
 
@@ -256,7 +258,7 @@ def classifier(
         _there()
     labels.check()
     if labels.collection is not None:
-        return _of_items(labels, told, ratios, groups, about, split, into)
+        return _of_items(labels, told, ratios, groups, about, split, into, work, progress)
     if isinstance(told, configs.Head) and told.columns:
         raise SettingError("columns are those of a collection's items: give --collection and --labels COLUMN")
     root, truth = labels.read()
@@ -274,9 +276,9 @@ def classifier(
     if isinstance(told, configs.Head):
         encoder = _encoder(told.model)
     else:
-        from imagier.training.classifier import ClassifierPlan, begun, train
+        from imagier.training.classifier import begun
 
-        network, spec = begun(told, count)
+        begin = begun(told, count)
     samples = _alike(_read(truth.paths, check, progress), truth.classes)
     joined = _joined(samples, groups_of)
     parted = _parted(samples, joined, ratios, told.seed, split)
@@ -289,10 +291,30 @@ def classifier(
 
         with tqdm(total=len(samples), desc="embedding", unit="image", disable=not progress, file=sys.stderr) as bar:
             return fit(HeadPlan(told, encoder, samples, parted, joined, into, truth.classes, about=said), bar.update)
+    return _network(told, begin, samples, parted, into, work, truth.classes, said, progress)
+
+
+def _network(
+    told: Network,
+    begun: tuple[Any, Input],
+    samples: Sequence[Sample],
+    parted: Split,
+    into: Path,
+    work: Path | None,
+    classes: tuple[str, ...],
+    about: bytes | None,
+    progress: bool,
+    drawn: Callable[[Path], Sequence[Sample]] | None = None,
+) -> Model:
+    """A network that classifies, learnt or gone on with. drawn: makes the samples' files, where there are none yet."""
+    from imagier.training.classifier import ClassifierPlan, train
+
     work = work or into.with_name(f"{into.name}.training")
-    named = {each.sha256: truth.classes[each.shares.index(1.0)] for each in samples}
+    named = {each.sha256: classes[each.shares.index(1.0)] for each in samples}
     _taken_up(work, told, parted, named)
-    return train(ClassifierPlan(told, network, spec, samples, parted, into, work, truth.classes, said), progress)
+    if drawn is not None:
+        samples = drawn(work / ITEMS_FOLDER)
+    return train(ClassifierPlan(told, *begun, samples, parted, into, work, classes, about), progress)
 
 
 def _of_items(
@@ -303,8 +325,11 @@ def _of_items(
     about: str | None,
     split: Path | None,
     into: Path,
+    work: Path | None,
+    progress: bool,
 ) -> Model:
-    """A head on the embedding that a collection's items have already, and on what was measured of them."""
+    """A head on the embedding that a collection's items have already, and on what was measured of them; or a network
+    on their pixels, as the collection's steps hand them on."""
     from imagier.models import about as texts
     from imagier.models.classifying import network_sha
     from imagier.training import config as configs
@@ -315,12 +340,14 @@ def _of_items(
 
     assert labels.collection is not None
     assert labels.labels is not None
-    if not isinstance(told, configs.Head):
-        raise SettingError("a network learns from images: give --data, or leave out --config, for a head on items")
-    if told.views != "none":
-        raise SettingError("views: the items of a collection have one embedding each; leave it out, or give --data")
-    encoder = _encoder(told.model)
-    items = _items.read(labels.collection, labels.labels, network_sha(encoder), told.columns)
+    folder = labels.collection
+    if isinstance(told, configs.Head):
+        if told.views != "none":
+            raise SettingError("views: the items of a collection have one embedding each; leave it out, or give --data")
+        encoder = _encoder(told.model)
+        items = _items.read(folder, labels.labels, network_sha(encoder), told.columns)
+    else:
+        items = _items.read(folder, labels.labels, None)
     names = [items.classes[each.shares.index(1.0)] for each in items.samples]
     _enough(names)
     said = None if about is None else texts.read(about, items.classes)[1]
@@ -334,10 +361,19 @@ def _of_items(
     joined = _joined(items.samples, of_groups)
     parted = _parted(items.samples, joined, ratios, told.seed, split)
     _in_each(items.samples, parted, items.classes)
-    plan = HeadPlan(
-        told, encoder, items.samples, parted, joined, into, items.classes, items.vectors, told.columns, said
-    )
-    return fit(plan, lambda _: None)
+    if isinstance(told, configs.Head):
+        plan = HeadPlan(
+            told, encoder, items.samples, parted, joined, into, items.classes, items.vectors, told.columns, said
+        )
+        return fit(plan, lambda _: None)
+    from imagier.training.classifier import begun
+
+    begin = begun(told, len(items.classes))
+
+    def drawn(place: Path) -> list[Sample]:
+        return _items.drawn(folder, items.samples, place, progress)
+
+    return _network(told, begin, items.samples, parted, into, work, items.classes, said, progress, drawn)
 
 
 def _encoder(named: str) -> Model:
