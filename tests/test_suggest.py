@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import cv2
 import drawn
@@ -11,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 from drawn import BLUE, GREEN, RED
 
+from imagier import images
 from imagier.algorithms import active
 from imagier.cli import main
 from imagier.collection import Collection
@@ -67,6 +70,19 @@ def test_the_label_that_is_wrong_is_found(collection, tmp_path):
     assert found[0]["path"].endswith("green/red3.png")
     assert (found[0]["label_folder"], found[0]["likelier"]) == ("green", "red")
     assert "red3.png: label_folder green, likelier red" in told.stdout
+
+
+def test_near_copies_do_not_vouch_for_each_other(tmp_path, collection):
+    """Five copies of a picture, all labelled wrong alike: by each other's labels they would all be right."""
+    shutil.copytree(collection.folder.parent / "images", tmp_path / "images")
+    wrong = images.decode((tmp_path / "images" / "green" / "red3.png").read_bytes()).image
+    for at in range(4):
+        copy = wrong.copy()
+        copy[0, at] = 0
+        drawn.save(tmp_path / "images" / "green" / f"copy{at}.png", copy)
+    made = run(tmp_path / "images", into=tmp_path / "out", pipeline=["embed"], report=False, threads=1)
+    found = {Path(each.path).stem for each in work.doubtful(made, by="label_folder")}
+    assert found == {"red3", "copy0", "copy1", "copy2", "copy3"}
 
 
 def test_suggestions_leave_out_what_is_labelled(collection, tmp_path):

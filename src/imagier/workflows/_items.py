@@ -148,6 +148,17 @@ def vectors_of(table: pa.Table) -> tuple[pa.Table, np.ndarray]:
     return table, np.concatenate([np.zeros(0, np.float32), *flat]).astype(np.float32).reshape(-1, width)
 
 
+def bundled(collection: Collection, ids: Sequence[str]) -> np.ndarray:
+    """Which of these items must not be parted: (n,) int, the same for regions of one file and for near copies."""
+    from imagier.training.splits import together
+
+    read = collection.read(["id", "file", "thumbnail", "phash"]).to_pylist()
+    rows = {row["id"]: row for row in read}
+    small = np.stack([_small(rows[item]["thumbnail"]) for item in ids])
+    phash = np.array([rows[item]["phash"] or 0 for item in ids], np.uint64)
+    return together(ids, small, phash, [rows[item]["file"] for item in ids])
+
+
 def _above(paths: Sequence[str]) -> Path:
     """The folder that all files lie in."""
     import os

@@ -22,7 +22,7 @@ from imagier.algorithms import confidence as measures
 from imagier.algorithms.novelty import unit
 from imagier.collection import write_whole
 from imagier.types import SettingError
-from imagier.workflows._items import EMBEDDING, check_encoder, vectors_of
+from imagier.workflows._items import EMBEDDING, bundled, check_encoder, vectors_of
 
 if TYPE_CHECKING:
     from imagier.collection import Collection
@@ -69,7 +69,7 @@ def suggest(
     if found.card.head is None or found.card.head.columns:
         raise SettingError(f"{os.fspath(model)} is no head on an embedding alone: imagier train classifier makes one")
     check_encoder(collection, found.card.head.sha256, found.card.head.encoder)
-    ids, paths, vectors, labels, _ = _items(collection, labelled)
+    ids, paths, vectors, labels = _items(collection, labelled)
     free = np.flatnonzero([not each for each in labels])
     if not len(free):
         raise SettingError(f"every item has a label in {labelled}: there is nothing to suggest")
@@ -100,12 +100,13 @@ def doubtful(collection: Collection, *, by: str, n: int = 50) -> list[Suggested]
     from cleanlab.rank import get_label_quality_scores
     from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 
-    ids, paths, vectors, labels, files = _items(collection, by)
+    ids, paths, vectors, labels = _items(collection, by)
     names, true, rows = _classes(labels, by)
+    bundles = bundled(collection, [ids[at] for at in rows])
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of rounds
-        shares = cross_val_predict(_head(), vectors[rows], true, groups=files[rows], cv=folds, method="predict_proba")
+        shares = cross_val_predict(_head(), vectors[rows], true, groups=bundles, cv=folds, method="predict_proba")
     wrong = find_label_issues(true, shares, n_jobs=1)
     quality = get_label_quality_scores(true, shares)
     order = [int(at) for at in np.argsort(quality, kind="stable") if wrong[at]][:n]
@@ -157,9 +158,9 @@ def gained(collection: Collection, *, by: str, n: int = 10, rounds: int = 15, se
     from sklearn.metrics import balanced_accuracy_score
     from sklearn.model_selection import StratifiedGroupKFold
 
-    _, _, vectors, labels, files = _items(collection, by)
+    ids, _, vectors, labels = _items(collection, by)
     names, true, rows = _classes(labels, by)
-    vectors = vectors[rows]
+    vectors, bundles = vectors[rows], bundled(collection, [ids[at] for at in rows])
     rounds = min(rounds, (int(len(true) * (1 - HELD / FOLDS)) - STARTS * len(names)) // n)
     if rounds < 1:
         raise SettingError(f"{by}: {len(true)} labelled items are too few to try {n} at a time: give a smaller -n")
@@ -167,7 +168,7 @@ def gained(collection: Collection, *, by: str, n: int = 10, rounds: int = 15, se
     counts: list[int] = []
     for seed in range(seeds):
         rng = np.random.default_rng(seed)
-        folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(true, true, files[rows])
+        folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(true, true, bundles)
         held = np.concatenate([test for _, test in list(folds)[:HELD]])
         pool = np.setdiff1d(np.arange(len(true)), held)
         start = [int(at) for each in range(len(names)) for at in rng.choice(pool[true[pool] == each], STARTS, False)]
@@ -202,20 +203,18 @@ def _head() -> Any:
     return make_pipeline(StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced", max_iter=300))
 
 
-def _items(
-    collection: Collection, labels: str | None
-) -> tuple[list[str], list[str], np.ndarray, list[str], np.ndarray]:
-    """Ids, paths, vectors (n, d), labels ("" for none) and files (n,) int of the items that have an embedding."""
+def _items(collection: Collection, labels: str | None) -> tuple[list[str], list[str], np.ndarray, list[str]]:
+    """Ids, paths, vectors (n, d) and labels ("" for none) of the items that have an embedding."""
     own = [] if labels is None else [labels]
-    table, vectors = vectors_of(collection.read(list(dict.fromkeys(["id", "path", "file", EMBEDDING, *own]))))
+    table, vectors = vectors_of(collection.read(list(dict.fromkeys(["id", "path", EMBEDDING, *own]))))
     if not table.num_rows:
         raise SettingError(f"{collection.folder} has no item with an embedding")
-    ids, paths, files = (table[name].to_pylist() for name in ("id", "path", "file"))
+    ids, paths = (table[name].to_pylist() for name in ("id", "path"))
     told = [""] * len(ids)
     if labels is not None:
         told = ["" if each is None else str(each) for each in table[labels].to_pylist()]
     named = [path or item for path, item in zip(paths, ids, strict=True)]
-    return ids, named, unit(vectors), told, np.unique(files, return_inverse=True)[1]
+    return ids, named, unit(vectors), told
 
 
 def _classes(labels: Sequence[str], by: str) -> tuple[list[str], np.ndarray, np.ndarray]:
