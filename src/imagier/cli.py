@@ -14,6 +14,7 @@ import click
 
 import imagier
 from imagier.cli_errors import NONE_SUCCEEDED, SOME_FAILED, guarded
+from imagier.cli_inspect import inspect
 from imagier.cli_models import models
 from imagier.cli_train import classify, evaluate, imports, segment, train
 
@@ -41,7 +42,7 @@ def verb(function: Callable[..., Any]) -> Callable[..., Any]:
     return main.command()(guarded(function))
 
 
-for each in (models, train, evaluate, segment, classify, imports):
+for each in (models, train, evaluate, segment, classify, inspect, imports):
     main.add_command(each)
 
 

@@ -56,6 +56,15 @@ def labelled(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def rated(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The option that says where an inspector draws the line."""
+    option = click.option(
+        "--rate", type=float, default=0.05, show_default=True, metavar="SHARE",
+        help="Of good parts that may be taken for bad.",
+    )  # fmt: skip
+    return option(function)
+
+
 def confidences(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options of what a classifier says."""
     share = click.FloatRange(0, 1, min_open=True, max_open=True)
@@ -282,14 +291,17 @@ def classifier(
 @click.option("--part", type=click.Choice(["train", "val", "test"]), help="Of the split in MODEL; if not given, all.")
 @cleanings
 @confidences
+@click.option("--good", type=PATH, metavar="DIR", help="For an inspector: good parts,")
+@click.option("--bad", type=PATH, metavar="DIR", help="and bad ones, or a folder a kind of them.")
+@rated
 @click.option("--json", "json_path", type=PATH, metavar="FILE", help="Write every measure there.")
 @click.option("--page", type=PATH, metavar="FILE", help="Write a page with the pictures there.")
 @click.option("--quiet", is_flag=True, help="No progress, only the outcome.")
 @guarded
 @click.pass_context
 def evaluate(context: click.Context, /, model: str, json_path: Path | None, quiet: bool, **given: Any) -> None:
-    """Judge MODEL on images with their truth: masks for a segmenter, labels for a classifier, the clean images for a
-    denoiser or an upscaler."""
+    """Judge MODEL on images with their truth: masks for a segmenter, labels for a classifier, good and bad parts for an
+    inspector, the clean images for a denoiser or an upscaler."""
     from imagier.models import store
     from imagier.types import SettingError
     from imagier.workflows import evaluate as work
@@ -304,7 +316,7 @@ def evaluate(context: click.Context, /, model: str, json_path: Path | None, quie
             f"--{others[0].replace('_', '-')} does not go with a model that is there to {task}: leave it out"
         )
     how: dict[str, Any] = {name: given[name] for name in ("part", "page")} | {"progress": not quiet}
-    if task != "classify" and given["images"] is None:
+    if task not in ("classify", "inspect") and given["images"] is None:
         raise SettingError("--images must be given: the images that it is judged by")
     if task == "segment":
         how |= {name: given[name] for name in ("images", "flips", "noise", "unmasked")}
@@ -318,6 +330,14 @@ def evaluate(context: click.Context, /, model: str, json_path: Path | None, quie
         where = Labels(*(given[name] for name in ("data", "labels", "biofors", "images", "collection")))
         how |= {name: given[name] for name in ("level", "refused", "by_class")}
         made = classifier(found, labels=where, **how)
+    elif task == "inspect":
+        from imagier.workflows.judge_inspector import inspector as judge
+
+        if given["good"] is None or given["bad"] is None or len(given["masks"]) > 1:
+            raise SettingError("give --good and --bad, and, where there are masks of the bad ones, one --masks DIR")
+        del how["part"]
+        masks = next((Path(each) for each in given["masks"]), None)
+        made = judge(found, good=given["good"], bad=given["bad"], masks=masks, rate=given["rate"], **how)
     else:
         how |= {name: given[name] for name in ("images", "flips", "noise", "noisy", "estimate")}
         made = work.restorer(found, **how)
@@ -332,6 +352,7 @@ def evaluate(context: click.Context, /, model: str, json_path: Path | None, quie
 
 RESTORED = ("images", "flips", "noise", "noisy", "estimate", "part", "page")
 JUDGED = {
+    "inspect": ("good", "bad", "masks", "rate", "page"),
     "segment": (
         "images", "masks", "label_images", "coco", "labelme", "cvat", "unmasked", "noise", "part", "threshold", "fill",
         "least", "apart", "flips", "page",

@@ -119,6 +119,20 @@ def weighted_auroc(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray
     return np.asarray((pos * (below + 0.5 * neg)).sum(1) / np.where(pairs > 0, pairs, np.nan))
 
 
+def average_precision(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Precision over the scores at which recall grows, by how much it does, of each resampling: (m,).
+
+    scores (n,), positive (n,) bool, weights (m, n); NaN where none is positive.
+    """
+    order = np.argsort(-scores, kind="stable")
+    ordered, w = scores[order], weights[:, order]
+    ends = np.flatnonzero(np.concatenate([ordered[1:] != ordered[:-1], [True]]))  # ties come in together
+    both, told = (np.cumsum(each, axis=1)[:, ends] for each in (w * positive[order], w))
+    gained = np.diff(both, axis=1, prepend=0)
+    whole = both[:, -1]
+    return np.asarray((gained * both / np.where(told > 0, told, 1)).sum(1) / np.where(whole > 0, whole, np.nan))
+
+
 def weighted_ece(confidence: np.ndarray, right: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Expected calibration error of each resampling, (m,), by BINS bins of equal width."""
     at = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)

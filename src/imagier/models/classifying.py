@@ -202,7 +202,7 @@ def encoder_by(named: str, sha256: str, who: str) -> Model:
             return found
     raise ModelError(
         f"{who} goes by the embedding of {named!r} (sha256 {sha256[:12]}…), which is not on this machine: pull or "
-        "import that, or train the classifier again on an encoder that is here"
+        "import that, or train again on an encoder that is here"
     )
 
 

@@ -26,8 +26,8 @@ from imagier.types import ModelError
 
 CARD = "model.json"
 
-Task = Literal["embed", "denoise", "upscale", "detect", "segment", "classify"]
-Role = Literal["network", "text", "tokenizer", "weights", "head", "confidence", "about", "split", "training"]
+Task = Literal["embed", "denoise", "upscale", "detect", "segment", "classify", "inspect"]
+Role = Literal["network", "text", "tokenizer", "weights", "head", "memory", "confidence", "about", "split", "training"]
 RECORDS = ("split", "training")
 """Roles of what tells how a model came about, which no result depends on."""
 Form = Literal["vector", "maps", "cls", "tokens", "image", "logits", "yolov10", "yolov8", "yolox", "detr"]
@@ -111,6 +111,29 @@ class Head(_Strict, frozen=True, kw_only=True):
     """Numbers of an item that stand after its embedding, such as what `measure` writes."""
 
 
+class Inspector(_Strict, frozen=True, kw_only=True):
+    """Of an inspector, which goes by another model's maps, and remembers what good parts look like."""
+
+    encoder: str
+    """What that model is called where the inspector was made."""
+    sha256: Sha256
+    """Of its network's file: no other's maps will do."""
+    method: Literal["patchcore", "padim", "knn"]
+    maps: tuple[Literal["map8", "map16"], ...] = ()
+    """Of that model's outputs; knn goes by its embedding, and by none."""
+    size: tuple[Side, Side]
+    """Height and width that images are brought to; seen in windows where it is more than the network takes."""
+    fit: Literal["squash", "pad"] = "squash"
+    turned: bool = False
+    """Parts are laid upright first, as the first one lay that was learnt from."""
+    around: Side = 3
+    """A place's features are the mean of so many by so many."""
+    neighbours: Side = 1
+    """Of those remembered, to which the mean distance is taken."""
+    hottest: float = 0.05
+    """An image's score is the mean over this share of its heat."""
+
+
 class Card(_Strict, frozen=True, kw_only=True):
     """model.json."""
 
@@ -131,8 +154,10 @@ class Card(_Strict, frozen=True, kw_only=True):
     labels: tuple[str, ...] = ()
     text: Text | None = None
     calibration: dict[str, float] | None = None
-    """A classifier's: "temperature", which its logits are divided by."""
+    """A classifier's: "temperature", which its logits are divided by. An inspector's, where it has seen bad ones: a
+    part is bad with the probability of the logistic function of "slope" times its score plus "intercept"."""
     head: Head | None = None
+    inspector: Inspector | None = None
     novelty: Literal["mahalanobis", "neighbours", "energy"] | None = None
     """A classifier's: how it tells what is of none of its classes (algorithms/novelty.py)."""
     licence: str = "unknown"
@@ -153,7 +178,11 @@ class Model:
     def keys(self) -> tuple[str, ...]:
         """What results depend on, for `Step.weights`: sha256 of each file, and of how the card says to use them."""
         how: list[Any] = [self.card.input, self.card.outputs, self.card.scale, self.card.labels, self.card.text]
-        how += [each for each in (self.card.sigma, self.card.calibration, self.card.novelty) if each is not None]
+        how += [
+            each
+            for each in (self.card.sigma, self.card.calibration, self.card.novelty, self.card.inspector)
+            if each is not None
+        ]
         files = [each.sha256 for role, each in sorted(self.card.files.items()) if role not in RECORDS]
         return (*files, hashlib.sha256(msgspec.json.encode(how, order="sorted")).hexdigest())
 
@@ -289,6 +318,7 @@ NEEDED: dict[str, dict[str, set[str]]] = {
     "detect": {"detections": {"yolov10", "yolov8", "yolox", "detr"}},
     "segment": {"logits": {"logits"}},
     "classify": {"logits": {"logits"}},
+    "inspect": {},
 }
 """Task -> the output that it must have, and the forms it may have."""
 
@@ -302,10 +332,15 @@ def _check(card: Card, folder: Path) -> None:
     for entry in card.files.values():
         if Path(entry.path).name != entry.path or entry.path in ("", ".", "..", CARD):
             refuse(f"{entry.path!r} must be the bare name of a file in the folder")
-    if not {"network", "weights", "head"} & set(card.files):
+    if not {"network", "weights", "head", "memory"} & set(card.files):
         refuse("files must name a network or weights")
     if (card.head is None) != ("head" not in card.files) or (card.head is not None and card.task != "classify"):
         refuse("head and a file of that role go together, and are a classifier's")
+    remembers = "memory" in card.files
+    if (card.inspector is None) != (not remembers) or (card.task == "inspect") != remembers:
+        refuse("inspector and a file of the role memory go together, and are those of the task inspect")
+    if card.inspector is not None and not 0 < card.inspector.hottest <= 1:
+        refuse("inspector.hottest is a share, above 0")
     if card.novelty is not None and "confidence" not in card.files:
         refuse("novelty needs a file of the role confidence")
     if not 0 < (card.calibration or {}).get("temperature", 1.0) < float("inf"):

@@ -75,12 +75,13 @@ def _shown(row: Row) -> dict[str, Any]:
 
 def masks(image: Image, true: np.ndarray, found: np.ndarray) -> dict[str, Image]:
     """Image, truth, prediction, and where they differ. image: (h, w, 3) uint8; true and found: (h, w) bool."""
-    difference = _tinted(_tinted(_tinted(image, true & found, BOTH), true & ~found, MISSED), found & ~true, FALSE)
-    tinted = {"truth": _tinted(image, true, BOTH), "prediction": _tinted(image, found, BOTH)}
-    return {"image": image, **tinted, "difference": difference}
+    difference = tinted(tinted(tinted(image, true & found, BOTH), true & ~found, MISSED), found & ~true, FALSE)
+    both = {"truth": tinted(image, true, BOTH), "prediction": tinted(image, found, BOTH)}
+    return {"image": image, **both, "difference": difference}
 
 
-def _tinted(image: Image, inside: np.ndarray, colour: tuple[int, int, int]) -> Image:
+def tinted(image: Image, inside: np.ndarray, colour: tuple[int, int, int]) -> Image:
+    """An image with what is inside in a colour: (h, w, 3) uint8, (h, w) bool."""
     made = image.copy()
     made[inside] = (0.45 * image[inside] + 0.55 * np.array(colour)).astype(np.uint8)
     return made

@@ -117,3 +117,24 @@ def gained(told: Mapping[str, Any], theme: Theme = LIGHT) -> Figure:
     _style(ax, theme, title.replace("%", " %"), "labels", "balanced accuracy")
     _key(ax, theme)
     return figure
+
+
+def scores(values: np.ndarray, of: Sequence[str], line: float, theme: Theme = LIGHT) -> Figure:
+    """Scores of good parts and of each kind of bad ones, a dot an image, and the line between.
+
+    values (n,); of: "good", or the kind. Dots lie apart at random, which says nothing.
+    """
+    place = np.asarray(of, dtype=str)
+    kinds = sorted(set(of), key=lambda kind: (kind != "good", kind))[: PANELS + 1]
+    figure = _figure(7.2, 0.9 + 0.5 * len(kinds), theme)
+    ax = figure.add_subplot()
+    rng = np.random.default_rng(0)
+    for at, kind in enumerate(kinds):
+        own = values[place == kind]
+        colour = theme.main if kind == "good" else theme.accent
+        ax.scatter(own, at + rng.uniform(-0.28, 0.28, len(own)), s=12, color=colour, alpha=0.55, linewidths=0)
+    ax.axvline(line, color=theme.ink, linewidth=1.2, linestyle="--")
+    ax.set_yticks(range(len(kinds)), [f"{short(kind)} ({int((place == kind).sum()):,})" for kind in kinds])
+    ax.invert_yaxis()
+    _style(ax, theme, "Right of the line is bad", "score", "")
+    return figure

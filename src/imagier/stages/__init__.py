@@ -10,13 +10,14 @@ from imagier.stages.crop import CROP
 from imagier.stages.denoise import DENOISE
 from imagier.stages.duplicates import DUPLICATES
 from imagier.stages.embed import EMBED
+from imagier.stages.inspect import INSPECT
 from imagier.stages.measure import MEASURE
 from imagier.stages.reduce import REDUCE
 from imagier.stages.segment import SEGMENT
 from imagier.stages.upscale import UPSCALE
 from imagier.types import SettingError, Stage, nearest
 
-BUILT_IN = (DENOISE, UPSCALE, SEGMENT, CROP, MEASURE, EMBED, CLASSIFY, REDUCE, CLUSTER, DUPLICATES)
+BUILT_IN = (DENOISE, UPSCALE, SEGMENT, CROP, MEASURE, EMBED, CLASSIFY, INSPECT, REDUCE, CLUSTER, DUPLICATES)
 
 
 def stage_names() -> list[str]:

@@ -29,11 +29,16 @@ class Told(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """imagier train VERB."""
     seed: int = 0
     """Of the split, the weights that are drawn, the order of images and their changes."""
+
+
+class Parted(Told, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What learns from a part of the images, and is chosen and judged by others."""
+
     split: str = "70:15:15"
     """Shares of images that are learnt from, that choose the checkpoint, and that judge."""
 
 
-class Config(Told, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Config(Parted, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a network that learns is told."""
 
     epochs: Count = 30
@@ -143,7 +148,7 @@ Choose = Literal["balanced", "accuracy"]
 """What the best is by, on the validation part: the mean over classes of the share that is right, or that of all."""
 
 
-class Head(Told, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Head(Parted, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A classifier of a few layers on an encoder's embedding: seconds, and no torch."""
 
     verb: ClassVar[str] = "classifier"
@@ -199,6 +204,51 @@ class Network(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 raise ValueError(f"{name} does not go with way={self.way}")
         if (self.way == "scratch") != self.model.startswith("cnn:"):
             raise ValueError(f"way={self.way} does not go with model={self.model}")
+
+
+class Inspector(Told, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What tells how unlike good parts an image is."""
+
+    verb: ClassVar[str] = "inspector"
+    method: Literal["patchcore", "padim", "knn"] = "patchcore"
+    """patchcore: the distance of each place to the nearest of all that good parts show anywhere; padim: to what they
+    show at that place, for parts that lie alike; knn: of the whole image to good ones."""
+    encoder: str = "builtin"
+    """What sees: the one that ships, or any other with maps, by its name or Model folder."""
+    maps: tuple[Literal["map8", "map16"], ...] = ("map16",)
+    """Of its maps: with a place for 8 x 8 pixels, or for 16 x 16. Not of knn."""
+    size: tuple[Side, Side] | None = None
+    """Height and width that images are brought to; the encoder's own unless given, seen in windows where it is more."""
+    fit: Literal["squash", "pad"] = "squash"
+    """How: whatever the shape, or with a margin."""
+    turned: bool = False
+    """Each is one part on a plain ground, at any angle: lay it upright in the middle first."""
+    views: Literal["none", "mirrored", "turned"] = "none"
+    """mirrored: of each good image its mirror images and quarter turns are learnt from as well; turned: 24 angles."""
+    around: Annotated[int, msgspec.Meta(ge=1, le=15)] = 3
+    """A place's features are the mean of so many by so many."""
+    memory: Annotated[int, msgspec.Meta(ge=10, le=200_000)] = 4000
+    """At most so many places are remembered, however many images there are."""
+    neighbours: Annotated[int, msgspec.Meta(ge=1, le=100)] = 1
+    """Of those remembered, the nearest, to which the mean distance is taken."""
+    hottest: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.05
+    """An image's score is the mean over this share of its heat."""
+    bad: Annotated[float, msgspec.Meta(ge=0, lt=0.5)] = 0.0
+    """Share of what is learnt from that may be bad: so many that are least like the others are left out."""
+
+    def __post_init__(self) -> None:
+        if not self.maps:
+            raise ValueError("maps cannot be none: map8, map16 or both")
+        if len(set(self.maps)) < len(self.maps):
+            raise ValueError("maps names one twice")
+        if self.method == "knn" and (self.size is not None or self.around != 3 or self.maps != ("map16",)):
+            raise ValueError("size, around and maps do not go with method=knn, which sees the whole image at once")
+        if self.method == "padim" and (self.memory != 4000 or self.neighbours != 1):
+            raise ValueError("memory and neighbours do not go with method=padim, which remembers each place")
+        if self.turned and self.size is not None and self.size[0] != self.size[1]:
+            raise ValueError("turned parts lie on a square: give size the same number twice")
+        if self.turned and self.fit != "squash":
+            raise ValueError("fit does not go with turned: parts are laid on a square of their own")
 
 
 WAYS: Mapping[str, type[Head] | type[Network]] = {"head": Head, "finetune": Network, "scratch": Network}

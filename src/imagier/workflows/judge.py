@@ -64,9 +64,9 @@ class Classification:
         made: dict[str, Any] = {"model": self.model, "part": self.part, "images": len(self.true)}
         made |= {"level": self.level} if self.said.sets is not None else {}
         made |= {"refused_rate": self.refused} if self.said.known is not None else {}
-        made |= {name: _told(each) for name, each in self._measures(weights).items()}
+        made |= {name: told_of(each) for name, each in self._measures(weights).items()}
         made["classes"] = {
-            label: {name: _told(each) for name, each in self._of_class(at, weights).items()}
+            label: {name: told_of(each) for name, each in self._of_class(at, weights).items()}
             for at, label in enumerate(self.labels)
         }
         counts = judging.confusion(self.true, self.said.best, len(self.labels))
@@ -171,7 +171,7 @@ class Classification:
         for name, words in NAMES.items():
             if name in told and told[name]["mean"] is not None:
                 each = told[name]
-                lines.append(f"{words} {each['mean']:.3f} ({_interval(each)}, n = {each['n']})")
+                lines.append(f"{words} {each['mean']:.3f} ({interval(each)}, n = {each['n']})")
         if self.said.sets is not None:
             lines.append(f"sets are to hold the true class in {self.level:.0%} of images".replace("%", " %"))
         if self.said.known is not None:
@@ -183,7 +183,8 @@ class Classification:
         return lines
 
 
-def _interval(each: dict[str, Any]) -> str:
+def interval(each: dict[str, Any]) -> str:
+    """The interval of a measure, in words."""
     low, high = each["ci95"]
     return f"95 % interval {low:.3f} to {high:.3f}" if low is not None else "no interval"
 
@@ -192,7 +193,8 @@ def _number(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _told(each: judging.Measured) -> dict[str, Any]:
+def told_of(each: judging.Measured) -> dict[str, Any]:
+    """A measure as JSON values."""
     made = asdict(each)
     return {"mean": _number(made["mean"]), "ci95": [_number(end) for end in made["ci95"]], "n": made["n"]}
 

@@ -92,7 +92,7 @@ def _written(made: Found, into: Path, name: str, how: Cleaning) -> dict[str, Any
         entry: dict[str, Any] = {
             "mask": path.relative_to(into).as_posix(),
             "coverage": float(inside.mean()),
-            "objects": _objects(numbers, made.likely[:, :, at]),
+            "objects": objects_of(numbers, made.likely[:, :, at]),
         }
         if how.split:
             if numbers.max(initial=0) > np.iinfo(np.uint16).max:
@@ -106,7 +106,7 @@ def _written(made: Found, into: Path, name: str, how: Cleaning) -> dict[str, Any
     return told | {"overlay": path.relative_to(into).as_posix()}
 
 
-def _objects(numbers: np.ndarray, likely: np.ndarray) -> list[dict[str, Any]]:
+def objects_of(numbers: np.ndarray, likely: np.ndarray) -> list[dict[str, Any]]:
     """Box, area in pixels and mean likelihood of each object."""
     from scipy.ndimage import find_objects
 

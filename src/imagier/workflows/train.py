@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
+
 from imagier.collection import write_whole
 from imagier.models.model import CARD
 from imagier.types import Image, ModelError, SettingError
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from imagier.models.model import Input, Model, Task
-    from imagier.training.config import Config, Head, Network, Restorer, Told
+    from imagier.training.config import Config, Head, Network, Parted, Restorer
     from imagier.training.labelled import Labelled
     from imagier.training.pairs import Way
     from imagier.training.samples import Sample
@@ -143,8 +145,6 @@ def denoiser(
     images: the clean ones. noisy: a folder of noisy ones that are called as those are, of the same size.
     All else is as of `segmenter`.
     """
-    import msgspec
-
     from imagier.training import config as configs
     from imagier.training.pairs import Way, noise_of
 
@@ -427,6 +427,76 @@ def _in_each(samples: Sequence[Sample], parted: Split, classes: Sequence[str]) -
                 )
 
 
+MIXED = 0.1
+"""Share of a folder that may be bad, where it was not said which are good."""
+
+
+def inspector(
+    *,
+    into: Path,
+    good: Path | None = None,
+    unlabelled: Path | None = None,
+    bad: Path | None = None,
+    config: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    over: bool = False,
+    progress: bool = True,
+) -> Model:
+    """Learn what good parts look like: from `good` ones, or from `unlabelled` ones, of which a share may be bad.
+
+    bad: images that are known to be bad, from which nothing is learnt but what a score means as a probability.
+    config, settings, over: as of `segmenter`. Raises SettingError, SourceError, ModelError.
+    """
+    from tqdm import tqdm
+
+    from imagier.algorithms.anomaly import METHODS
+    from imagier.models.store import find
+    from imagier.training import config as configs
+    from imagier.training.inspector import InspectorPlan, train
+
+    if (good is None) == (unlabelled is None):
+        raise SettingError("give a folder of good images by --good, or a mixed one by --unlabelled")
+    told = configs.read(config, configs.Inspector, settings or {})
+    if unlabelled is not None and not told.bad:
+        told = msgspec.structs.replace(told, bad=MIXED)
+    _free(into, over)
+    encoder = find(told.encoder, "embed")
+    whole = METHODS[told.method].whole
+    if not whole and (missing := [name for name in told.maps if name not in encoder.card.outputs]):
+        raise SettingError(
+            f"encoder cannot be {told.encoder}: it gives {', '.join(encoder.card.outputs)}, and no {missing[0]}; "
+            "knn does without (--config knn)"
+        )
+    _, found = pictures(good or unlabelled or Path())
+    others = [] if bad is None else pictures(bad)[1]
+    shapes: set[tuple[int, int]] = set()
+
+    def check(path: Path, image: Image) -> tuple[float, ...]:
+        shapes.add(image.shape[:2])
+        return ()
+
+    samples = _read(found, check, progress)
+    _read(others, lambda *_: (), progress and bool(others))
+    if told.method == "padim" and not told.turned and len(shapes) > 1:
+        one, other = sorted(shapes)[:2]
+        raise SettingError(
+            f"padim compares places, and images are of {len(shapes)} sizes, such as {one[1]} x {one[0]} and "
+            f"{other[1]} x {other[0]}: bring them to one, lay parts upright (--set turned=true), or take --config "
+            "patchcore"
+        )
+    if known := {each.sha256 for each in samples} & _hashes(others):
+        both = next(each.path for each in samples if each.sha256 in known)
+        raise SettingError(f"{both} is among the bad ones too: keep it in one of the two")
+    with tqdm(desc="learning", unit="image", disable=not progress, file=sys.stderr) as bar:
+        return train(InspectorPlan(told, encoder, samples, _joined(samples, None), others, into), bar.update)
+
+
+def _hashes(paths: Sequence[Path]) -> set[str]:
+    from imagier.images import content_hash
+
+    return {content_hash(path.read_bytes()) for path in paths}
+
+
 ADVERSARIAL = 0.01
 """The critic's weight that `--adversarial` stands for: the plain difference counts a hundred times as much (Isola et
 al. 2017)."""
@@ -445,7 +515,7 @@ def _told(
 
 
 def _ratios(
-    told: Told, settings: Mapping[str, Any] | None, groups: str | None, split: Path | None
+    told: Parted, settings: Mapping[str, Any] | None, groups: str | None, split: Path | None
 ) -> tuple[float, float, float]:
     """The shares of the split. Raises SettingError."""
     from imagier.training.splits import parse_ratios
@@ -588,8 +658,6 @@ def _parted(
 
 def _taken_up(work: Path, config: Any, parted: Split, labels: Mapping[str, str] | None = None) -> None:
     """Begin a work folder, or find it begun in the same way. labels: by content's hash. Raises SettingError."""
-    import msgspec
-
     begun = {CONFIG_FILE: msgspec.yaml.encode(config), PARTS_FILE: parted.encoded()}
     if labels is not None:
         begun[LABELS_FILE] = msgspec.json.encode(labels, order="sorted")

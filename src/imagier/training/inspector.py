@@ -1,0 +1,271 @@
+"""The inspector: good parts to a Model folder that tells how unlike them an image is, and where. Without torch.
+
+The line between good and bad is drawn by parts that were not learnt from: of few, each is judged by what was learnt
+from the others; of many, some are held out. Where some of what is learnt from may be bad, a first round says which are
+least like the others, and these are left out of the second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from imagier.algorithms import anomaly, posing
+from imagier.models.classifying import network_sha, packed
+from imagier.models.inspecting import BATCH, Looked, Memory, judged, seer
+from imagier.models.model import Card, Inspector, Model, to_write, write_model
+from imagier.training import config as configs
+from imagier.training.head import views
+from imagier.training.samples import Sample, eight_bit
+from imagier.types import Image, SettingError
+
+LEAST = 2
+"""Good images, apart from near copies, without which no line can be drawn."""
+FEW = 500
+"""Up to so many every image is judged by what was learnt from the others, in FOLDS; of more a share is held out."""
+FOLDS = 5
+HELD = 0.2
+MOST_HELD = 1000
+CACHE = 400_000_000
+"""Bytes of features that are kept, so that an image need not be seen again for every fold."""
+TURNS = 24
+"""Angles that a part is shown at."""
+
+
+@dataclass(frozen=True)
+class InspectorPlan:
+    """All that is needed, checked."""
+
+    config: configs.Inspector
+    encoder: Model
+    samples: Sequence[Sample]
+    """What is learnt from: good, but for `config.bad`."""
+    joined: np.ndarray
+    """(n,) int: images of one number are near copies."""
+    bad: Sequence[Path]
+    """Images that are known to be bad, for a probability; may be none."""
+    into: Path
+
+
+Tell = Callable[[int], None]
+"""Called with how many images were seen."""
+
+
+def train(plan: InspectorPlan, tell: Tell) -> Model:
+    """Learn, draw the line, and write the Model folder. Raises SettingError, ModelError, ImageError."""
+    config, told = plan.config, told_of(plan)
+    stream = Stream(plan, told, tell)
+    order = np.random.default_rng(config.seed).permutation(len(plan.samples))
+    folds = folds_of(plan.joined, order, len(order) > FEW and not config.bad)
+    if config.bad:
+        strange = np.array([each.score for each in across(stream, order, folds).values()])
+        left_out = int(np.ceil(config.bad * len(order)))
+        order = order[np.isin(order, np.argsort(strange)[: len(order) - left_out])]
+        folds = folds_of(plan.joined, order, len(order) > FEW)
+    found = across(stream, order, folds)
+    learnt = order[folds[order] >= 0]
+    arrays = stream.fit(learnt)
+    held = list(found.values())
+    middles = np.array([each.middle for each in held])
+    memory = Memory(
+        arrays,
+        np.array([each.score for each in held]),
+        np.array([each.peak for each in held]),
+        np.stack([middles.mean(0), middles.std(0)]).astype(np.float32),
+        stream.reference,
+    )
+    calibration = None
+    if plan.bad:
+        of_bad = stream.judge_files(arrays, plan.bad)
+        calibration = logistic(memory.held, of_bad)
+    left = f", {len(plan.samples) - len(order)} least like the others left out" if config.bad else ""
+    card = Card(
+        name=plan.into.name,
+        task="inspect",
+        architecture=told.method,
+        input=plan.encoder.card.input,
+        outputs={},
+        inspector=told,
+        calibration=calibration,
+        licence="unknown",
+        source=f"imagier train inspector, seed {config.seed}; {len(plan.samples)} images{left}; {len(held)} held out",
+        files=to_write(memory="memory.npz", training="training.yaml"),
+    )
+    files = {"memory": packed(memory.encoded()), "training": msgspec.yaml.encode(config)}
+    return write_model(plan.into, card, files, replace=True)  # type: ignore[arg-type]
+
+
+def told_of(plan: InspectorPlan) -> Inspector:
+    """What the card will say."""
+    config, encoder = plan.config, plan.encoder
+    whole = anomaly.METHODS[config.method].whole
+    size = config.size or encoder.card.input.size
+    assert size is not None
+    return Inspector(
+        encoder=encoder.card.name,
+        sha256=network_sha(encoder),
+        method=config.method,
+        maps=() if whole else config.maps,
+        size=size,
+        fit=config.fit,
+        turned=config.turned,
+        around=config.around,
+        neighbours=config.neighbours,
+        hottest=config.hottest,
+    )
+
+
+def folds_of(joined: np.ndarray, order: np.ndarray, many: bool) -> np.ndarray:
+    """Of each image the fold that it is judged in, (n,) int; bundles of near copies stay together.
+
+    many: one fold alone is judged, by all others, and is then not learnt from: it is -1, which none of the rest is.
+    Images that are not in `order` are -2. Raises SettingError where all are near copies of one another.
+    """
+    made = np.full(len(joined), -2)
+    _, which = np.unique(joined[order], return_inverse=True)
+    first = np.full(which.max(initial=-1) + 1, -1)
+    count = 0
+    for each in which:  # in the order of chance
+        if first[each] < 0:
+            first[each], count = count, count + 1
+    if count < LEAST:
+        raise SettingError(
+            ("one image is" if len(order) == 1 else f"{len(order)} images that are near copies of one another are")
+            + f" too few: {LEAST} or more that differ are needed, one to learn from and one to draw the line by"
+        )
+    if not many:
+        made[order] = first[which] % min(FOLDS, count)
+        return made
+    wanted = min(MOST_HELD, HELD * len(order))
+    places = np.searchsorted(np.cumsum(np.bincount(first[which])), wanted) + 1
+    made[order] = np.where(first[which] < places, -1, 0)
+    return made
+
+
+def across(stream: Stream, order: np.ndarray, folds: np.ndarray) -> dict[int, Looked]:
+    """Images beside what was learnt from those of other folds, by place, in the order of places."""
+    made: dict[int, Looked] = {}
+    of = folds[order]
+    for each in (-1,) if (of == -1).any() else np.unique(of):
+        arrays = stream.fit(order[of != each])
+        held = order[of == each]
+        made |= zip(map(int, held), stream.judge(arrays, held), strict=True)
+    return dict(sorted(made.items()))
+
+
+def logistic(good: np.ndarray, bad: np.ndarray) -> dict[str, float]:
+    """Slope and intercept of the probability that a part of a score is bad, as if one in two were (Platt 1999)."""
+    from sklearn.linear_model import LogisticRegression
+
+    scores = np.concatenate([good, bad])
+    middle, spread = float(scores.mean()), float(scores.std()) or 1.0
+    made = LogisticRegression(class_weight="balanced").fit(
+        ((scores - middle) / spread)[:, None], np.repeat([0, 1], [len(good), len(bad)])
+    )
+    slope = float(made.coef_[0, 0]) / spread
+    return {"slope": slope, "intercept": float(made.intercept_[0]) - slope * middle}
+
+
+@dataclass
+class Stream:
+    """Features of images, seen a few at a time, and kept where they are few."""
+
+    plan: InspectorPlan
+    told: Inspector
+    tell: Tell
+    reference: np.ndarray | None = None
+    kept: dict[int, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.told.turned:
+            self.reference = self._reference()
+        self.see = seer(self.plan.encoder, self.told, self.reference)
+        self.shown = shown(self.plan.config.views)
+        self.room = CACHE
+
+    def fit(self, places: np.ndarray) -> dict[str, np.ndarray]:
+        """What is learnt from these images."""
+        config = self.plan.config
+        learner = anomaly.METHODS[config.method].learner(config.memory, config.seed)
+        for at in range(0, len(places), BATCH):
+            for features in self._features(places[at : at + BATCH]):
+                learner.add(features)
+        return learner.arrays()
+
+    def judge(self, arrays: dict[str, np.ndarray], places: np.ndarray) -> list[Looked]:
+        """These images beside what was learnt."""
+        look = judged(self.told, arrays)
+        made: list[Looked] = []
+        for at in range(0, len(places), BATCH):
+            features = next(iter(self._features(places[at : at + BATCH], 1)))
+            made += look(features, [np.eye(2, 3)] * len(features))  # its own canvas: where it lay is not asked for
+        return made
+
+    def judge_files(self, arrays: dict[str, np.ndarray], paths: Sequence[Path]) -> np.ndarray:
+        """Scores of other images."""
+        look = judged(self.told, arrays)
+        made: list[float] = []
+        for at in range(0, len(paths), BATCH):
+            found = look(*self.see([eight_bit(path.read_bytes()) for path in paths[at : at + BATCH]]))
+            made += [each.score for each in found]
+            self.tell(len(found))
+        return np.array(made)
+
+    def _features(self, places: np.ndarray, count: int | None = None) -> Iterator[np.ndarray]:
+        """Of some images, view by view: the first as they are."""
+        views_of = self.shown[:count]
+        missing = [int(at) for at in places if int(at) not in self.kept]
+        if missing or len(views_of) > 1:
+            images = {
+                at: eight_bit(self.plan.samples[at].path.read_bytes())
+                for at in (missing if len(views_of) == 1 else map(int, places))
+            }
+        for number, view in enumerate(views_of):
+            wanted = [int(at) for at in places] if number else missing
+            fresh = self.see([view(images[at]) for at in wanted])[0] if wanted else None
+            if number:
+                assert fresh is not None
+                yield fresh
+                continue
+            made = dict(zip(wanted, fresh, strict=True)) if fresh is not None else {}
+            self.tell(len(made))
+            yield np.stack(
+                [made[int(at)] if int(at) in made else self.kept[int(at)].astype(np.float32) for at in places]
+            )
+            for at, each in made.items():
+                if (half := each.astype(np.float16)).nbytes <= self.room:
+                    self.kept[at] = half
+                    self.room -= half.nbytes
+
+    def _reference(self) -> np.ndarray:
+        first = self.plan.samples[0]
+        image = eight_bit(first.path.read_bytes())
+        pose = posing.found(image)
+        if pose is None:
+            raise SettingError(f"turned: no part stands out from the border of {first.path}: leave turned out")
+        return posing.unrolled(image, pose)
+
+
+def shown(name: str) -> Sequence[Callable[[Image], Image]]:
+    """How an image is shown, the first time as it is."""
+    if name != "turned":
+        return views(name)
+    return [lambda image, degrees=360 * at / TURNS: turned(image, degrees) for at in range(TURNS)]  # type: ignore[misc]
+
+
+def turned(image: Image, degrees: float) -> Image:
+    """An image turned about its middle; what comes in at its corners is what lies at its edge."""
+    import cv2
+
+    if not degrees:
+        return image
+    height, width = image.shape[:2]
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1)
+    made: np.ndarray = cv2.warpAffine(
+        image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    return made
