@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import drawn
 import tiny_clip
 from classifiers import head, network
 from detectors import detector
@@ -24,6 +25,7 @@ from imagier.images import encode
 from imagier.pipeline import Bound, Pipeline, check_settings, key_of_step
 from imagier.stages import BUILT_IN
 from imagier.types import Columns, Fitted, Regions, SettingError, Stage
+from imagier.workflows import train
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,16 @@ CASES = {
         shows="level",
         needs={"model": "HEAD"},
     ),
+    "inspect": Case(
+        {
+            "model": ("OTHER INSPECTOR", {}),
+            "rate": (0.4, {}),
+            "engine": ("onnxruntime", {}),
+            "precision": ("float32", {}),
+        },
+        shows="rate",
+        needs={"model": "INSPECTOR"},
+    ),
     "reduce": Case(
         {
             "method": ("pca", {}),
@@ -204,7 +216,18 @@ def nets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "HEAD": str(head(folder / "head").folder),
         "OTHER HEAD": str(head(folder / "other_head", gain=2.0).folder),
         "CLASSIFIER": str(network(folder / "classifier").folder),
+        "INSPECTOR": inspector(folder / "inspector"),
+        "OTHER INSPECTOR": inspector(folder / "other_inspector", seed=1),
     }
+
+
+def inspector(folder: Path, seed: int = 0) -> str:
+    """Of noise: what is plain is strange."""
+    rng = np.random.default_rng(seed)
+    for at in range(6):
+        drawn.save(folder / "good" / f"{at}.png", rng.integers(0, 255, (64, 64, 3)).astype(np.uint8))
+    made = train.inspector(good=folder / "good", into=folder / "model", settings={"memory": 50}, progress=False)
+    return str(made.folder)
 
 
 def two_outputs(path: Path) -> str:

@@ -21,7 +21,10 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "page",
-    [*(ROOT / "docs" / f"{name}.md" for name in ("guide", "models", "encoder", "training")), ROOT / "README.md"],
+    [
+        *(ROOT / "docs" / f"{name}.md" for name in ("guide", "models", "encoder", "training", "inspection")),
+        ROOT / "README.md",
+    ],
     ids=lambda page: page.name,
 )
 def test_a_page_runs_from_top_to_bottom(page, tmp_path):

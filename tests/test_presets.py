@@ -53,8 +53,8 @@ def models_of(pipeline: Pipeline) -> dict[str, str]:
 # ---------------------------------------------------------------- what is written in them
 
 
-def test_there_are_six():
-    assert NAMES == ["cells", "figures", "hybrid", "lesions", "parts", "photos"]
+def test_there_are_seven():
+    assert NAMES == ["cells", "figures", "hybrid", "inspection", "lesions", "parts", "photos"]
 
 
 @EVERY

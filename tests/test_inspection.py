@@ -1,0 +1,329 @@
+"""Inspectors from the command line, on drawn parts whose faults are known to the pixel."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import drawn
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from imagier import images
+from imagier.cli import main
+from imagier.collection import Collection
+from imagier.models import store
+from imagier.models.inspecting import RATE, Looked, drift, inspect_by, memory_of, rule_of
+from imagier.models.model import read_model
+from imagier.types import ModelError, SettingError
+from imagier.workflows import train
+from imagier.workflows.inspect import inspect
+from imagier.workflows.run import run
+
+SIDE = 176
+
+
+def plate(seed: int, fault: str | None = None, light: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """A ribbed plate, and what is wrong with it: (h, w, 3) uint8, (h, w) bool."""
+    rng = np.random.default_rng(seed)
+    columns = np.arange(SIDE)[None, :] + rng.uniform(0, 22)
+    image = 120 + 35 * np.sin(columns * 2 * np.pi / 22) + rng.normal(0, 5, (SIDE, SIDE))
+    mask = np.zeros((SIDE, SIDE), bool)
+    if fault is not None:
+        x, y = rng.integers(40, SIDE - 40, 2)
+        mask[y - 14 : y + 14, x - 14 : x + 14] = True
+        image[mask] = {"dent": 235, "hole": 10}[fault] + rng.normal(0, 5, int(mask.sum()))
+    image = cv2.GaussianBlur(image * light, (0, 0), 0.7).clip(0, 255).astype(np.uint8)
+    return np.repeat(image[:, :, None], 3, axis=2), mask
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory) -> Path:
+    """good/ to learn from, new/ good ones, bad/KIND and masks/KIND."""
+    folder = tmp_path_factory.mktemp("plates")
+    for at in range(30):
+        drawn.save(folder / "good" / f"{at}.png", plate(at)[0])
+    for at in range(16):
+        drawn.save(folder / "new" / f"{at}.png", plate(100 + at)[0])
+        kind = ("dent", "hole")[at % 2]
+        image, mask = plate(200 + at, kind)
+        drawn.save(folder / "bad" / kind / f"{at}.png", image)
+        drawn.save(folder / "masks" / kind / f"{at}.png", mask.astype(np.uint8) * 255)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(parts) -> Path:
+    """A PatchCore of it."""
+    told = CliRunner().invoke(
+        main, ["train", "inspector", "--good", str(parts / "good"), "--into", str(parts / "model"), "--quiet"]
+    )
+    assert told.exit_code == 0, told.output
+    assert "by 30 that were not learnt from" in told.output
+    return parts / "model"
+
+
+def judged(parts: Path, model: Path, *more: str) -> dict:
+    path = model.with_suffix(".json")
+    words = ["evaluate", str(model), "--good", str(parts / "new"), "--bad", str(parts / "bad"), "--json", str(path)]
+    told = CliRunner().invoke(main, [*words, "--quiet", *more])
+    assert told.exit_code == 0, told.output
+    return json.loads(path.read_text())
+
+
+def test_faults_never_seen_are_found_and_where(parts, model, tmp_path):
+    page = tmp_path / "page.html"
+    told = judged(parts, model, "--masks", str(parts / "masks"), "--page", str(page))
+    assert told["good"] == told["images"] - 16 == 16
+    assert told["image_auroc"]["mean"] > 0.97
+    assert told["pixel_auroc"]["mean"] > 0.95
+    assert told["pro"]["mean"] > 0.7
+    assert told["average_precision"]["mean"] > 0.97
+    assert told["dice"]["n"] == 16
+    assert set(told["kinds"]) == {"dent", "hole"}
+    assert told["kinds"]["hole"]["miss"]["n"] == 8
+    assert told["false_reject"]["n"] == 16
+    assert told["image_auroc"]["ci95"][0] <= told["image_auroc"]["mean"] <= told["image_auroc"]["ci95"][1]
+    html = page.read_text()
+    assert 'alt="Scores, and the line"' in html
+    assert "http://" not in html.replace("http://www.w3.org", "")
+
+
+def test_inspect_writes_verdicts_heatmaps_and_masks(parts, model, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    words = ["inspect", str(parts / "bad"), str(parts / "new"), str(broken), "--model", str(model)]
+    told = CliRunner().invoke(main, [*words, "--into", str(tmp_path / "out"), "--quiet"])
+    assert told.exit_code == 3, told.output
+    assert "broken.png" in told.output
+    made = json.loads((tmp_path / "out" / "verdicts.json").read_text())
+    assert made["false_reject"]["n"] == 30
+    assert len(made["failed"]) == 1
+    rows = {row["file"]: row for row in made["images"]}
+    assert len(rows) == 32
+    right = 0
+    for path, row in rows.items():
+        shown = images.read(tmp_path / "out" / row["heatmap"]).image
+        assert shown.shape == (SIDE, SIDE, 3)
+        bad = "/bad/" in path
+        right += bad == (row["verdict"] == "bad")
+        if bad and row["defects"]:
+            name = Path(path)
+            true = images.read(parts / "masks" / name.parent.name / name.name).image > 127
+            found = images.read(tmp_path / "out" / row["mask"]).image > 127
+            assert (found & true).any()
+            x0, y0, x1, y1 = max(row["defects"], key=lambda each: each["area"])["box"]
+            assert true[y0:y1, x0:x1].any()
+    assert right >= 29
+    with (tmp_path / "out" / "verdicts.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert [row["verdict"] for row in table] == [row["verdict"] for row in made["images"]]
+    assert made["drift"]["images"] == 32
+
+
+def test_a_run_under_another_lamp_is_told_from_bad_parts(parts, model, tmp_path):
+    for at in range(24):
+        drawn.save(tmp_path / "dark" / f"{at}.png", plate(300 + at, light=0.45)[0])
+    told = inspect([tmp_path / "dark"], model=model, into=tmp_path / "out", progress=False)
+    assert told.drift.changed
+    assert told.drift.features > 1
+    assert "Has the lamp, the camera or the part changed?" in told.lines()[-1]
+    memory = memory_of(read_model(model))
+    same = drift(memory, memory.held[:24].tolist(), memory.middles[0])
+    assert not same.changed
+    assert same.features == 0
+
+
+def test_one_rate_means_fewer_alarms_than_another(model):
+    found = read_model(model)
+    lines = [rule_of(found, rate).line for rate in (0.3, 0.1, 0.05)]
+    assert lines[0].threshold < lines[1].threshold <= lines[2].threshold
+    assert lines[0].rate == pytest.approx(9 / 31)
+    with pytest.raises(SettingError, match="rate cannot be 5"):
+        rule_of(found, 5)
+
+
+def test_with_bad_ones_shown_a_score_has_a_probability(parts, tmp_path):
+    made = train.inspector(good=parts / "good", bad=parts / "bad", into=tmp_path / "model", progress=False)
+    told = inspect([parts / "new", parts / "bad"], model=made.folder, into=tmp_path / "out", progress=False)
+    sure = {row["file"]: row["probability"] for row in told.rows}
+    bad, good = ([value for path, value in sure.items() if ("/bad/" in path) == kind] for kind in (True, False))
+    assert min(bad) > max(good)
+    assert np.mean(good) < 0.3 < 0.7 < np.mean(bad)
+
+
+@pytest.mark.parametrize("config", ["padim", "knn"])
+def test_every_method_learns_is_saved_and_tells_the_same_again(parts, tmp_path, config):
+    made = train.inspector(good=parts / "good", config=config, into=tmp_path / "model", progress=False)
+    assert made.card.inspector.method == config
+    given = [images.read(each).image for each in sorted((parts / "bad").rglob("*.png"))[:3]]
+    first = inspect_by(made)(given)
+    shutil.copytree(made.folder, tmp_path / "copy")
+    again = inspect_by(read_model(tmp_path / "copy"))(given)
+    np.testing.assert_allclose([each.score for each in first], [each.score for each in again], rtol=1e-6)
+    assert judged(parts, made.folder)["image_auroc"]["mean"] > (0.9 if config == "padim" else 0.8)
+    assert "pixel_auroc" not in judged(parts, made.folder)
+
+
+def test_the_same_command_gives_the_same_model(parts, model, tmp_path):
+    train.inspector(good=parts / "good", into=tmp_path / "model", progress=False)
+    assert (tmp_path / "model" / "memory.npz").read_bytes() == (model / "memory.npz").read_bytes()
+
+
+def test_a_mixed_folder_is_learnt_from_as_if_the_bad_ones_were_not_there(parts, model, tmp_path):
+    shutil.copytree(parts / "good", tmp_path / "mixed")
+    for at in range(4):
+        drawn.save(tmp_path / "mixed" / f"bad{at}.png", plate(400 + at, "dent")[0])
+    mixed = train.inspector(unlabelled=tmp_path / "mixed", into=tmp_path / "model", progress=False)
+    assert "4 least like the others left out" in mixed.card.source
+    clean, robust = (judged(parts, each)["image_auroc"]["mean"] for each in (model, mixed.folder))
+    assert robust > clean - 0.03
+
+
+def test_parts_at_any_angle_are_laid_upright(tmp_path):
+    """Cams with their nose anywhere; a bad one has a second nose. What is found lies where it is in the image."""
+    from test_anomaly import part
+
+    rng = np.random.default_rng(0)
+    for at in range(24):
+        image = part(rng.uniform(0, 360), rng.uniform(90, 110), rng.uniform(75, 85), 44)
+        drawn.save(tmp_path / "good" / f"{at}.png", image)
+    shown = []
+    for _ in range(6):
+        angle, x, y = rng.uniform(0, 360), 100, 80
+        image = part(angle, x, y, 44)
+        spot = (round(x - 28 * np.cos(np.radians(angle))), round(y - 28 * np.sin(np.radians(angle))))
+        cv2.circle(image, spot, 9, (20, 20, 20), -1)
+        shown.append((image, spot))
+    settings = {"turned": True, "method": "padim"}
+    made = train.inspector(good=tmp_path / "good", into=tmp_path / "model", settings=settings, progress=False)
+    rule, look = rule_of(made, RATE), inspect_by(made)
+    for (image, (x, y)), looked in zip(shown, look([image for image, _ in shown]), strict=True):
+        told = rule.say(looked, *image.shape[:2])
+        assert told.bad
+        row, column = np.unravel_index(told.heat.argmax(), told.heat.shape)
+        assert np.hypot(row - y, column - x) < 16
+    (tmp_path / "empty").mkdir()
+    drawn.save(tmp_path / "empty" / "plain.png", np.full((160, 200, 3), 90, np.uint8))
+    drawn.save(tmp_path / "empty" / "whole.png", shown[0][0])
+    told = inspect([tmp_path / "empty"], model=made.folder, into=tmp_path / "out", progress=False)
+    assert len(told.rows) == 1
+    assert "no part stands out" in told.failed[0]
+    assert "plain.png" in told.failed[0]
+
+
+def test_larger_images_are_seen_in_windows(parts, tmp_path):
+    settings = {"size": [352, 256], "maps": ["map8", "map16"], "memory": 500}
+    made = train.inspector(good=parts / "good", into=tmp_path / "model", settings=settings, progress=False)
+    looked = inspect_by(made)([plate(500, "dent")[0]])[0]
+    assert looked.heat.shape == (44, 32)
+    heat = looked.heatmap(SIDE, SIDE)
+    row, column = np.unravel_index(heat.argmax(), heat.shape)
+    assert plate(500, "dent")[1][max(0, row - 12) : row + 12, max(0, column - 12) : column + 12].any()
+
+
+def test_a_heatmap_lies_where_the_image_lay():
+    heat = np.zeros((4, 4), np.float32)
+    heat[1, 2] = 1
+    looked = Looked(1.0, heat, np.array([[0.5, 0, 10.0], [0, 0.25, -3.0]]), (64, 64), np.zeros(3))
+    made = looked.heatmap(200, 150)  # the canvas's (40, 24) comes from x = (40 - 10) / 0.5, y = (24 + 3) / 0.25
+    row, column = np.unravel_index(made.argmax(), made.shape)
+    assert (column, row) == (pytest.approx(60, abs=2), pytest.approx(108, abs=4))
+
+
+def test_the_preset_ends_with_verdicts_and_groups_of_defects(parts, model, tmp_path):
+    words = ["run", str(parts / "bad"), str(parts / "new"), "--into", str(tmp_path / "out"), "--preset", "inspection"]
+    told = CliRunner().invoke(main, [*words, "--set", f"inspect.model={model}", "--threads", "1"])
+    assert told.exit_code == 0, told.output
+    rows = (
+        Collection.open(tmp_path / "out").read(["path", "parent", "verdict", "anomaly", "defects", "group"]).to_pylist()
+    )
+    wholes = [row for row in rows if row["parent"] is None]
+    assert len(wholes) == 32
+    assert np.mean([("/bad/" in row["path"]) == (row["verdict"] == "bad") for row in wholes]) > 0.9
+    cut = [row for row in rows if row["parent"] is not None]
+    assert len(cut) == sum(row["defects"] for row in wholes)
+    assert all(row["group"] is not None for row in cut)
+
+
+def test_the_stage_says_what_the_command_says(parts, model, tmp_path):
+    made = run(
+        parts / "bad", into=tmp_path / "out", pipeline=[{"inspect": {"model": str(model)}}], report=False, threads=1
+    )
+    rows = made.read(["path", "anomaly", "verdict", "defects"]).to_pylist()
+    told = inspect([parts / "bad"], model=model, into=tmp_path / "files", progress=False)
+    by_path = {row["file"]: row for row in told.rows}
+    for row in rows:
+        other = by_path[row["path"]]
+        assert row["anomaly"] == pytest.approx(other["score"], rel=0.05)  # bfloat16 there, where there is any
+        assert row["defects"] == pytest.approx(len(other["defects"]), abs=1)
+
+
+# ---------------------------------------------------------------- messages
+
+
+def refused(*words: str) -> str:
+    told = CliRunner().invoke(main, list(words))
+    assert told.exit_code == 1, told.output
+    assert "Traceback" not in told.output
+    assert told.output.count("imagier: ") == 1
+    return " ".join(told.output.split())
+
+
+def test_what_cannot_be_learnt_from_is_told(parts, tmp_path):
+    learn = ("train", "inspector", "--into", str(tmp_path / "model"), "--quiet")
+    (tmp_path / "none").mkdir()
+    assert "is no folder that holds images" in refused(*learn, "--good", str(tmp_path / "none"))
+    drawn.save(tmp_path / "one" / "a.png", plate(0)[0])
+    assert "one image is too few: 2 or more that differ" in refused(*learn, "--good", str(tmp_path / "one"))
+    for at in range(3):
+        drawn.save(tmp_path / "copies" / f"{at}.png", plate(0)[0])
+    assert "3 images that are near copies of one another are too few" in refused(
+        *learn, "--good", str(tmp_path / "copies")
+    )
+    drawn.save(tmp_path / "sizes" / "a.png", plate(0)[0])
+    drawn.save(tmp_path / "sizes" / "b.png", plate(1)[0][:100])
+    assert "padim compares places, and images are of 2 sizes, such as 176 x 100 and 176 x 176" in refused(
+        *learn, "--good", str(tmp_path / "sizes"), "--config", "padim"
+    )
+    assert "give a folder of good images by --good, or a mixed one" in refused(*learn)
+    assert "is among the bad ones too" in refused(*learn, "--good", str(parts / "good"), "--bad", str(parts / "good"))
+    assert "unknown setting 'memry'. Did you mean memory" in refused(
+        *learn, "--good", str(parts / "good"), "--set", "memry=3"
+    )
+    assert "size cannot be 180: the encoder takes 176 pixels" in refused(
+        *learn, "--good", str(parts / "good"), "--set", "size=[180,180]"
+    )
+    assert not (tmp_path / "model").exists()
+
+
+def test_what_cannot_be_judged_is_told(parts, model, tmp_path):
+    judge = ("evaluate", str(model), "--quiet")
+    assert "give --good and --bad" in refused(*judge, "--good", str(parts / "new"))
+    assert "is among the good ones and the bad ones" in refused(
+        *judge, "--good", str(parts / "new"), "--bad", str(parts / "new")
+    )
+    for kind in ("dent", "hole"):
+        for path in (parts / "masks" / kind).iterdir():
+            drawn.save(tmp_path / "masks" / kind / path.name, np.zeros((20, 30), np.uint8))
+    assert "30 x 20" in refused(
+        *judge, "--good", str(parts / "new"), "--bad", str(parts / "bad"), "--masks", str(tmp_path / "masks")
+    )
+    assert "--images does not go with a model that is there to inspect" in refused(*judge, "--images", str(parts))
+
+
+def test_a_model_of_another_encoder_is_told(parts, model, tmp_path):
+    shutil.copytree(model, tmp_path / "other")
+    card = json.loads((model / "model.json").read_text())
+    card["inspector"]["sha256"] = "0" * 64
+    (tmp_path / "other" / "model.json").write_text(json.dumps(card))
+    with pytest.raises(
+        ModelError, match=r"embedding of 'embed' \(sha256 000000000000…\), which is not on this machine"
+    ):
+        inspect([parts / "new"], model=tmp_path / "other", into=tmp_path / "out", progress=False)
+    with pytest.raises(ModelError, match="no model that can inspect whatever there is ships with imagier"):
+        store.find("builtin", "inspect")
