@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import drawn
 import numpy as np
 import pytest
-import drawn
 import tiny_clip
 from classifiers import head, network
 from detectors import detector
