@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,8 @@ FORMS: dict[str, dict[str, Any]] = {
 }
 """How the detectors of a form were trained to see images: YOLOX raw pixels, BGR, at the top left of a grey ground
 (Megvii-BaseDetection/YOLOX, yolox/data/data_augment.py); YOLOv8 and YOLOv10 RGB in [0, 1], in its middle."""
+LEAST_MAP = 4
+"""Places a side, below which a map places nothing."""
 STRIDES = (8, 16, 32)
 """Pixels between the points of the three grids that YOLOv8 and YOLOX have a row for."""
 
@@ -62,6 +64,29 @@ def of(task: Task, facts: Facts, told: Told, layout: str) -> Meaning:
 
 
 def _embedding(facts: Facts, told: Told, layout: str) -> Meaning:
+    made = _vector(facts, told, layout)
+    return replace(made, outputs={**made.outputs, **_maps(facts, layout)})
+
+
+def _maps(facts: Facts, layout: str) -> dict[str, Output]:
+    """Of a TFLite encoder, whose inner tensors can be asked for by name, what inspectors go by: at an eighth and at a
+    sixteenth of the image's side the last sum of a residual block, or the last tensor where there is none."""
+    across = slice(1, 3) if layout == "nhwc" else slice(2, 4)
+    sides = next(iter(facts.inputs.values()))[across]
+    made: dict[str, Output] = {}
+    if facts.kind != "tflite" or len(sides) != 2:
+        return made
+    for stride in (8, 16):
+        wanted = tuple(None if each is None or each % stride else each // stride for each in sides)
+        fitting = [node for node in facts.graph.values() if node.names and node.shape[across] == wanted]
+        chosen = [node for node in fitting if node.kind == "add"] or fitting
+        if chosen and all(each is not None and each >= LEAST_MAP for each in wanted):
+            width = chosen[-1].shape[3 if layout == "nhwc" else 1]
+            made[f"map{stride}"] = Output(tensors=(chosen[-1].names[0],), form="maps", width=width)
+    return made
+
+
+def _vector(facts: Facts, told: Told, layout: str) -> Meaning:
     inner = facts.inner
     name = told.output
     if name == POOLED or name is None:
