@@ -71,7 +71,7 @@ def learnt(method: str, seed: int = 0) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     side = 1 if anomaly.METHODS[method].whole else 5
     places = np.random.default_rng(99).normal(size=(side, side, 12)) * 3
-    learner = anomaly.METHODS[method].learner(400, 0)
+    learner = anomaly.METHODS[method].learner(400, 1.0, 0)
     for _ in range(12):
         learner.add((places + rng.normal(size=(5, side, side, 12))).astype(np.float32))
     return learner.arrays()
@@ -97,7 +97,7 @@ def test_what_was_never_seen_is_hotter_and_where_it_is(method):
 def test_padim_is_the_mahalanobis_distance_at_the_place():
     rng = np.random.default_rng(0)
     images = rng.normal(size=(200, 2, 2, 5)) @ rng.normal(size=(5, 5))
-    learner = anomaly.METHODS["padim"].learner(1, 0)
+    learner = anomaly.METHODS["padim"].learner(1, 1.0, 0)
     learner.add(images.astype(np.float32))
     shown = rng.normal(size=(1, 2, 2, 5)).astype(np.float32)
     heat = anomaly.METHODS["padim"].score(learner.arrays(), 1)(shown)
@@ -141,6 +141,32 @@ def test_the_line_refuses_as_many_good_ones_as_it_says():
         inside += line.ci95[0] <= refused <= line.ci95[1]
     assert np.mean(rates) == pytest.approx(0.05, abs=0.005)
     assert inside / 300 == pytest.approx(0.95, abs=0.04)
+
+
+def test_what_was_left_out_widens_the_interval():
+    scores = np.random.default_rng(0).normal(size=220)
+    plain = anomaly.line(scores, 0.05)
+    kept = np.sort(scores)[:198]
+    line = anomaly.line(kept, 0.05, left_out=0.1)
+    refused = (np.random.default_rng(1).normal(size=20_000) > line.threshold).mean()
+    assert refused > plain.ci95[1]
+    assert line.ci95[0] < refused < line.ci95[1]
+
+
+def test_neighbours_are_found_by_cells_too():
+    rng = np.random.default_rng(0)
+    memory = rng.normal(size=(1200, 8)).astype(np.float32)
+    arrays = {"mean": np.zeros(8), "axes": np.eye(8), "memory": memory}
+    shown = rng.normal(size=(2, 5, 5, 8)).astype(np.float32)
+    for neighbours in (1, 60):
+        exact, cells = (
+            anomaly.METHODS["patchcore"].score(arrays | {"cells": np.array(each)}, neighbours)(shown)
+            for each in (False, True)
+        )
+        wanted = np.sort(cdist(shown.reshape(-1, 8), memory), axis=1)[:, :neighbours].mean(1)
+        np.testing.assert_allclose(exact.ravel(), wanted, rtol=1e-4)
+        assert (cells >= exact - 1e-4).all()
+        assert cells.mean() < 1.06 * exact.mean()
 
 
 def test_with_few_good_ones_the_line_lies_at_the_worst():

@@ -18,7 +18,8 @@ from imagier.cli import main
 from imagier.collection import Collection
 from imagier.models import store
 from imagier.models.inspecting import RATE, Looked, drift, inspect_by, memory_of, rule_of
-from imagier.models.model import read_model
+from imagier.models.model import hash_of, read_model
+from imagier.training.inspector import folds_of
 from imagier.types import ModelError, SettingError
 from imagier.workflows import train
 from imagier.workflows.inspect import inspect
@@ -156,6 +157,22 @@ def test_with_bad_ones_shown_a_score_has_a_probability(parts, tmp_path):
     assert np.mean(good) < 0.3 < 0.7 < np.mean(bad)
 
 
+def test_a_second_run_leaves_no_mask_of_the_first(parts, model, tmp_path):
+    for rate in (0.9, 0.001):
+        told = inspect([parts / "new"], model=model, into=tmp_path / "out", rate=rate, progress=False)
+        there = {path.name for path in (tmp_path / "out" / "masks").glob("*.png")}
+        assert there == {Path(row["mask"]).name for row in told.rows if "mask" in row}
+
+
+def test_of_a_few_large_bundles_none_is_held_out_whole():
+    joined = np.repeat([0, 1], [500, 100])
+    for seed in range(20):
+        folds = folds_of(joined, np.random.default_rng(seed).permutation(600), True, 2)
+        assert set(folds) == {0, 1}
+    folds = folds_of(np.arange(2000), np.random.default_rng(0).permutation(2000), True, 2)
+    assert (folds == -1).mean() == pytest.approx(0.2, abs=0.001)
+
+
 @pytest.mark.parametrize("config", ["padim", "knn"])
 def test_every_method_learns_is_saved_and_tells_the_same_again(parts, tmp_path, config):
     made = train.inspector(good=parts / "good", config=config, into=tmp_path / "model", progress=False)
@@ -279,10 +296,12 @@ def test_what_cannot_be_learnt_from_is_told(parts, tmp_path):
     (tmp_path / "none").mkdir()
     assert "is no folder that holds images" in refused(*learn, "--good", str(tmp_path / "none"))
     drawn.save(tmp_path / "one" / "a.png", plate(0)[0])
-    assert "one image is too few: 2 or more that differ" in refused(*learn, "--good", str(tmp_path / "one"))
+    assert "too few images that differ, 1 among 1 that are left to learn from: 2 or more" in refused(
+        *learn, "--good", str(tmp_path / "one")
+    )
     for at in range(3):
         drawn.save(tmp_path / "copies" / f"{at}.png", plate(0)[0])
-    assert "3 images that are near copies of one another are too few" in refused(
+    assert "too few images that differ, 1 among 3 that are left to learn from" in refused(
         *learn, "--good", str(tmp_path / "copies")
     )
     drawn.save(tmp_path / "sizes" / "a.png", plate(0)[0])
@@ -292,6 +311,27 @@ def test_what_cannot_be_learnt_from_is_told(parts, tmp_path):
     )
     assert "give a folder of good images by --good, or a mixed one" in refused(*learn)
     assert "is among the bad ones too" in refused(*learn, "--good", str(parts / "good"), "--bad", str(parts / "good"))
+    folder = shutil.copytree(store.find("builtin", "embed").folder, tmp_path / "encoder")
+    with (folder / "network.onnx").open("ab") as file:
+        file.write(b"\x12\x00")  # other bytes, which no reader minds
+    card = json.loads((folder / "model.json").read_text())
+    for entry in card["files"].values():
+        entry["sha256"] = hash_of(folder / "network.onnx")
+    (folder / "model.json").write_text(json.dumps(card))
+    assert "encoder cannot be" in (told := refused(*learn, "--good", str(parts / "good"), "--set", f"encoder={folder}"))
+    assert "an inspector finds its encoder by name" in told
+    drawn.save(tmp_path / "plain" / "a.png", np.full((90, 90, 3), 50, np.uint8))
+    drawn.save(tmp_path / "plain" / "b.png", plate(1)[0])
+    told = refused(*learn, "--good", str(tmp_path / "plain"), "--set", "turned=true")
+    assert "a.png: no part stands out from the image's border" in told
+    drawn.save(tmp_path / "two" / "a.png", plate(0)[0])
+    drawn.save(tmp_path / "two" / "b.png", plate(1)[0])
+    assert "2 among 2 that are left to learn from: 3 or more" in refused(
+        *learn, "--good", str(tmp_path / "two"), "--config", "padim"
+    )
+    assert "size, around, maps and hottest do not go with method=knn" in refused(
+        *learn, "--good", str(parts / "good"), "--config", "knn", "--set", "hottest=0.5"
+    )
     assert "unknown setting 'memry'. Did you mean memory" in refused(
         *learn, "--good", str(parts / "good"), "--set", "memry=3"
     )

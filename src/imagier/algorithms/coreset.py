@@ -19,7 +19,7 @@ BLOCK = 8192
 
 
 class Coreset:
-    """Of vectors that come in parts, `size` at most. Memory: three times as many, whatever comes."""
+    """Of vectors that come in parts, `size` at most. Memory: three times as many and BLOCK, whatever comes."""
 
     def __init__(self, size: int, seed: int = 0) -> None:
         self.size = size
@@ -45,6 +45,8 @@ class Coreset:
     def _add(self, vectors: np.ndarray) -> None:
         if self.radius:
             vectors = vectors[_nearest(self._shown(vectors), self._centres) > self.radius**2]
+        if not len(vectors):
+            return
         self._kept.append(vectors)
         self._held += len(vectors)
         if self._held > 2 * self.size:

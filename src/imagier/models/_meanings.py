@@ -77,8 +77,12 @@ def _maps(facts: Facts, layout: str) -> dict[str, Output]:
     if facts.kind != "tflite" or len(sides) != 2:
         return made
     for stride in (8, 16):
-        wanted = tuple(None if each is None or each % stride else each // stride for each in sides)
-        fitting = [node for node in facts.graph.values() if node.names and node.shape[across] == wanted]
+        wanted = [None if each is None or each % stride else each // stride for each in sides]
+        fitting = [
+            node
+            for node in facts.graph.values()
+            if node.names and len(node.shape) == 4 and list(node.shape)[across] == wanted
+        ]
         chosen = [node for node in fitting if node.kind == "add"] or fitting
         if chosen and all(each is not None and each >= LEAST_MAP for each in wanted):
             width = chosen[-1].shape[3 if layout == "nhwc" else 1]

@@ -53,19 +53,24 @@ class Looked:
         """Heat at the image's size, (height, width) float32; beyond what was seen it is that of the nearest place."""
         import cv2
 
-        tall, wide = self.canvas
-        seen = cv2.resize(self.heat, (wide, tall), interpolation=cv2.INTER_LINEAR)
-        seen = cv2.GaussianBlur(seen, (0, 0), SMOOTH * max(tall, wide))
         made: np.ndarray = cv2.warpAffine(
-            seen, self.onto, (width, height),
+            self._seen(), self.onto, (width, height),
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE,
         )  # fmt: skip
         return made
 
     @property
     def peak(self) -> float:
-        """The greatest value of its heatmap, but for the resizing."""
-        return float(self.heatmap(*self.canvas).max())
+        """The greatest value of its heatmap, on the canvas."""
+        return float(self._seen().max())
+
+    def _seen(self) -> np.ndarray:
+        """Heat at the size of the canvas."""
+        import cv2
+
+        tall, wide = self.canvas
+        seen = cv2.resize(self.heat, (wide, tall), interpolation=cv2.INTER_LINEAR)
+        return cv2.GaussianBlur(seen, (0, 0), SMOOTH * max(tall, wide))
 
 
 @dataclass(frozen=True)
@@ -154,7 +159,7 @@ def rule_of(model: Model, rate: float) -> Rule:
     if not 0 < rate < 1:
         raise SettingError(f"rate cannot be {rate:g}: it is a share of good parts, above 0 and below 1")
     memory = memory_of(model)
-    line = anomaly.line(memory.held, rate)
+    line = anomaly.line(memory.held, rate, inspector_of(model).left_out)
     return Rule(memory, model.card.calibration, line, anomaly.line(memory.peaks, rate).threshold)
 
 
@@ -287,8 +292,8 @@ def laid(image: Image, told: Inspector, spec: Input, reference: np.ndarray | Non
     """An image as it is seen, (H, W, 3) uint8, and the affine map to it. Raises ImageError where no part is found."""
     import cv2
 
-    image = in_colour(image, spec.colour)
     if told.turned:
+        image = in_colour(image, "rgb")
         pose = posing.found(image)
         if pose is None:
             raise ImageError("no part stands out from the image's border, by which it could be laid upright")
@@ -299,7 +304,8 @@ def laid(image: Image, told: Inspector, spec: Input, reference: np.ndarray | Non
         shrink = np.sqrt(abs(np.linalg.det(lies[:, :2])))
         if shrink < 1:  # bilinear alone would skip pixels
             image = cv2.GaussianBlur(image, (0, 0), 0.5 / shrink)
-        return cv2.warpAffine(image, lies, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), lies
+        upright = cv2.warpAffine(image, lies, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return in_colour(upright, spec.colour), lies
     pixels, placed = place(image, spec)
     return pixels, np.array(
         [
@@ -311,8 +317,11 @@ def laid(image: Image, told: Inspector, spec: Input, reference: np.ndarray | Non
 
 def along(length: int, side: int) -> list[Span]:
     """The windows along an axis of what is seen. Raises SettingError for a length that cannot be seen so."""
-    if length < side or (length > side and length % 16):
-        raise SettingError(f"size cannot be {length}: the encoder takes {side} pixels, and more only in sixteens")
+    if length == side:
+        return [Span(0, side, 0, side)]
+    if length < side or length % 16 or side <= 2 * SEEN_AROUND:
+        more = "and more only in sixteens" if side > 2 * SEEN_AROUND else "too few for windows"
+        raise SettingError(f"size cannot be {length}: the encoder takes {side} pixels, {more}")
     return spans(length, side, SEEN_AROUND, 16, fixed=True)
 
 

@@ -132,6 +132,8 @@ class Inspector(_Strict, frozen=True, kw_only=True):
     """Of those remembered, to which the mean distance is taken."""
     hottest: float = 0.05
     """An image's score is the mean over this share of its heat."""
+    left_out: float = 0.0
+    """Share of what it was given that was left out as likely bad: if that was good, as many more are taken for bad."""
 
 
 class Card(_Strict, frozen=True, kw_only=True):

@@ -233,16 +233,18 @@ class Inspector(Told, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Of those remembered, the nearest, to which the mean distance is taken."""
     hottest: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.05
     """An image's score is the mean over this share of its heat."""
-    bad: Annotated[float, msgspec.Meta(ge=0, lt=0.5)] = 0.0
-    """Share of what is learnt from that may be bad: so many that are least like the others are left out."""
+    bad: Annotated[float, msgspec.Meta(ge=0, lt=0.5)] | None = None
+    """Share of what is learnt from that may be bad: so many that are least like the others are left out. Unless given
+    0 of good ones, and 0.1 of unlabelled ones."""
 
     def __post_init__(self) -> None:
         if not self.maps:
             raise ValueError("maps cannot be none: map8, map16 or both")
         if len(set(self.maps)) < len(self.maps):
             raise ValueError("maps names one twice")
-        if self.method == "knn" and (self.size is not None or self.around != 3 or self.maps != ("map16",)):
-            raise ValueError("size, around and maps do not go with method=knn, which sees the whole image at once")
+        places = (self.size, self.around, self.maps, self.hottest) != (None, 3, ("map16",), 0.05)
+        if self.method == "knn" and places:
+            raise ValueError("size, around, maps and hottest do not go with method=knn, which sees an image as a whole")
         if self.method == "padim" and (self.memory != 4000 or self.neighbours != 1):
             raise ValueError("memory and neighbours do not go with method=padim, which remembers each place")
         if self.turned and self.size is not None and self.size[0] != self.size[1]:

@@ -16,15 +16,13 @@ import numpy as np
 
 from imagier.algorithms import anomaly, posing
 from imagier.models.classifying import network_sha, packed
-from imagier.models.inspecting import BATCH, Looked, Memory, judged, seer
+from imagier.models.inspecting import BATCH, Memory, judged, seer
 from imagier.models.model import Card, Inspector, Model, to_write, write_model
 from imagier.training import config as configs
 from imagier.training.head import views
 from imagier.training.samples import Sample, eight_bit
 from imagier.types import Image, SettingError
 
-LEAST = 2
-"""Good images, apart from near copies, without which no line can be drawn."""
 FEW = 500
 """Up to so many every image is judged by what was learnt from the others, in FOLDS; of more a share is held out."""
 FOLDS = 5
@@ -59,16 +57,18 @@ def train(plan: InspectorPlan, tell: Tell) -> Model:
     """Learn, draw the line, and write the Model folder. Raises SettingError, ModelError, ImageError."""
     config, told = plan.config, told_of(plan)
     stream = Stream(plan, told, tell)
+    fewest = anomaly.METHODS[config.method].fewest
     order = np.random.default_rng(config.seed).permutation(len(plan.samples))
-    folds = folds_of(plan.joined, order, len(order) > FEW and not config.bad)
+    folds = folds_of(plan.joined, order, len(order) > FEW and not config.bad, fewest)
     if config.bad:
         strange = np.array([each.score for each in across(stream, order, folds).values()])
         left_out = int(np.ceil(config.bad * len(order)))
+        told = msgspec.structs.replace(told, left_out=left_out / len(order))
         order = order[np.isin(order, np.argsort(strange)[: len(order) - left_out])]
-        folds = folds_of(plan.joined, order, len(order) > FEW)
+        folds = folds_of(plan.joined, order, len(order) > FEW, fewest)
     found = across(stream, order, folds)
     learnt = order[folds[order] >= 0]
-    arrays = stream.fit(learnt, len(learnt))
+    arrays = stream.fit(learnt)
     held = list(found.values())
     middles = np.array([each.middle for each in held])
     memory = Memory(
@@ -105,6 +105,8 @@ def told_of(plan: InspectorPlan) -> Inspector:
     whole = anomaly.METHODS[config.method].whole
     size = config.size or encoder.card.input.size
     assert size is not None
+    if config.turned and size[0] != size[1]:
+        raise SettingError(f"turned parts lie on a square, and the encoder takes {size[1]} x {size[0]}: give a size")
     return Inspector(
         encoder=encoder.card.name,
         sha256=network_sha(encoder),
@@ -119,11 +121,11 @@ def told_of(plan: InspectorPlan) -> Inspector:
     )
 
 
-def folds_of(joined: np.ndarray, order: np.ndarray, many: bool) -> np.ndarray:
+def folds_of(joined: np.ndarray, order: np.ndarray, many: bool, fewest: int) -> np.ndarray:
     """Of each image the fold that it is judged in, (n,) int; bundles of near copies stay together.
 
     many: one fold alone is judged, by all others, and is then not learnt from: it is -1, which none of the rest is.
-    Images that are not in `order` are -2. Raises SettingError where all are near copies of one another.
+    Images that are not in `order` are -2. Raises SettingError for fewer bundles than `fewest`.
     """
     made = np.full(len(joined), -2)
     _, which = np.unique(joined[order], return_inverse=True)
@@ -132,28 +134,41 @@ def folds_of(joined: np.ndarray, order: np.ndarray, many: bool) -> np.ndarray:
     for each in which:  # in the order of chance
         if first[each] < 0:
             first[each], count = count, count + 1
-    if count < LEAST:
+    if count < fewest:
         raise SettingError(
-            ("one image is" if len(order) == 1 else f"{len(order)} images that are near copies of one another are")
-            + f" too few: {LEAST} or more that differ are needed, one to learn from and one to draw the line by"
+            f"too few images that differ, {count} among {len(order)} that are left to learn from: {fewest} or more are "
+            "needed, to learn from some and to draw the line by the others"
         )
-    if not many:
-        made[order] = first[which] % min(FOLDS, count)
-        return made
     wanted = min(MOST_HELD, HELD * len(order))
-    places = np.searchsorted(np.cumsum(np.bincount(first[which])), wanted) + 1
-    made[order] = np.where(first[which] < places, -1, 0)
+    sums = np.cumsum(np.bincount(first[which]))
+    places = int(np.searchsorted(sums, wanted)) + 1
+    if (
+        many and sums[min(places, count) - 1] <= 2 * wanted
+    ):  # not of a few large bundles, of which one would be too much
+        made[order] = np.where(first[which] < places, -1, 0)
+    else:
+        made[order] = first[which] % min(FOLDS, count)
     return made
 
 
-def across(stream: Stream, order: np.ndarray, folds: np.ndarray) -> dict[int, Looked]:
+@dataclass(frozen=True)
+class Judged:
+    """What is kept of an image that was judged."""
+
+    score: float
+    peak: float
+    middle: np.ndarray
+    """(c,) float32."""
+
+
+def across(stream: Stream, order: np.ndarray, folds: np.ndarray) -> dict[int, Judged]:
     """Images beside what was learnt from those of other folds, by place, in the order of places."""
-    made: dict[int, Looked] = {}
+    made: dict[int, Judged] = {}
     of = folds[order]
     apart = bool((of == -1).any())
     for each in (-1,) if apart else np.unique(of):
         learnt, held = order[of != each], order[of == each]
-        arrays = stream.fit(learnt, len(learnt) if apart else len(order))
+        arrays = stream.fit(learnt, 1.0 if apart else len(learnt) / len(order))
         made |= zip(map(int, held), stream.judge(arrays, held), strict=True)
     return dict(sorted(made.items()))
 
@@ -188,27 +203,27 @@ class Stream:
         self.shown = shown(self.plan.config.views)
         self.room = CACHE
 
-    def fit(self, places: np.ndarray, whole: int) -> dict[str, np.ndarray]:
-        """What is learnt from these images, of `whole` in the end.
+    def fit(self, places: np.ndarray, share: float = 1.0) -> dict[str, np.ndarray]:
+        """What is learnt from these images, which are so many of those that will be learnt from in the end.
 
         From fewer, fewer places are remembered: as many as from all would lie closer, and good parts that are judged by
         them would seem less strange than later ones will.
         """
         config = self.plan.config
-        memory = max(1, round(config.memory * len(places) / whole))
-        learner = anomaly.METHODS[config.method].learner(memory, config.seed)
+        learner = anomaly.METHODS[config.method].learner(config.memory, share, config.seed)
         for at in range(0, len(places), BATCH):
             for features in self._features(places[at : at + BATCH]):
                 learner.add(features)
         return learner.arrays()
 
-    def judge(self, arrays: dict[str, np.ndarray], places: np.ndarray) -> list[Looked]:
+    def judge(self, arrays: dict[str, np.ndarray], places: np.ndarray) -> list[Judged]:
         """These images beside what was learnt."""
         look = judged(self.told, arrays)
-        made: list[Looked] = []
+        made: list[Judged] = []
         for at in range(0, len(places), BATCH):
             features = next(iter(self._features(places[at : at + BATCH], 1)))
-            made += look(features, [np.eye(2, 3)] * len(features))  # its own canvas: where it lay is not asked for
+            found = look(features, [np.eye(2, 3)] * len(features))  # where it lay is not asked for
+            made += [Judged(each.score, each.peak, each.middle) for each in found]
         return made
 
     def judge_files(self, arrays: dict[str, np.ndarray], paths: Sequence[Path]) -> np.ndarray:
@@ -239,13 +254,12 @@ class Stream:
                 continue
             made = dict(zip(wanted, fresh, strict=True)) if fresh is not None else {}
             self.tell(len(made))
-            yield np.stack(
-                [made[int(at)] if int(at) in made else self.kept[int(at)].astype(np.float32) for at in places]
-            )
+            given = [made[int(at)] if int(at) in made else self.kept[int(at)].astype(np.float32) for at in places]
             for at, each in made.items():
                 if (half := each.astype(np.float16)).nbytes <= self.room:
                     self.kept[at] = half
                     self.room -= half.nbytes
+            yield np.stack(given)
 
     def _reference(self) -> np.ndarray:
         first = self.plan.samples[0]

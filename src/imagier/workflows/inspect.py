@@ -83,7 +83,7 @@ def inspect(
     progress: bool = True,
 ) -> Outcome:
     """Write `verdicts.json`, `verdicts.csv`, `heatmaps/NAME.jpg` of every image of the sources, and `masks/NAME.png` of
-    each that is bad.
+    each with a place that is too strange.
 
     rate: of good parts that may be taken for bad. A file that is no image is told, and stops nothing. Raises
     SettingError, ModelError, SourceError, CollectionError.
@@ -146,8 +146,9 @@ def _written(told: Verdict, rule: Rule, image: Image, into: Path, name: str) -> 
     made |= {"defects": objects_of(told.defects, rule.likely(told.heat))}
     made |= {"defect_share": round(float((told.defects > 0).mean()), 6)}
     made |= {"heatmap": path.relative_to(into).as_posix()}
+    path = into / "masks" / f"{name}.png"
+    path.unlink(missing_ok=True)  # of an earlier run, by which it may have been bad
     if told.defects.any():
-        path = into / "masks" / f"{name}.png"
         write_whole(path, images.encode(np.where(told.defects, 255, 0).astype(np.uint8), "png"))
         made["mask"] = path.relative_to(into).as_posix()
     return made

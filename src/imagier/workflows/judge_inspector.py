@@ -15,7 +15,7 @@ import numpy as np
 from imagier.algorithms import judging, localising
 from imagier.algorithms.overlap import fit
 from imagier.models.inspecting import BATCH, RATE, Looked, Rule, inspect_by, rule_of
-from imagier.types import Image, SettingError
+from imagier.types import Image, ImageError, SettingError
 from imagier.workflows.judge import interval, told_of
 from imagier.workflows.segment import read
 from imagier.workflows.train import pictures
@@ -160,7 +160,7 @@ def inspector(
             for path, image in zip(paths[at : at + BATCH], given, strict=True):
                 if truth is not None and path in truth.draw:
                     truth.draw[path](*image.shape[:2])  # what does not fit is said now, and not at the end
-            seen += look(given)
+            seen += _seen(look, paths[at : at + BATCH], given)
             sizes += [image.shape[:2] for image in given]
             bar.update(len(given))
 
@@ -180,6 +180,16 @@ def inspector(
     if page is not None:
         _write_page(page, made, paths, seen, inside)
     return made
+
+
+def _seen(look: Any, paths: Sequence[Path], given: Sequence[Image]) -> list[Looked]:
+    """As `look` has it. Raises ImageError, with the file's name, for one that holds no part."""
+    try:
+        return list(look(given))
+    except ImageError as error:
+        if len(paths) == 1:
+            raise ImageError(f"{paths[0]}: {error}") from error
+        return [seen for at, path in enumerate(paths) for seen in _seen(look, [path], given[at : at + 1])]
 
 
 def _kind(path: Path, root: Path) -> str:

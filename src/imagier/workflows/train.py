@@ -14,7 +14,7 @@ import msgspec
 
 from imagier.collection import write_whole
 from imagier.models.model import CARD
-from imagier.types import Image, ModelError, SettingError
+from imagier.types import Image, ImageError, ModelError, SettingError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -376,18 +376,18 @@ def _of_items(
     return _network(told, begin, items.samples, parted, into, work, items.classes, said, progress, drawn)
 
 
-def _encoder(named: str) -> Model:
+def _encoder(named: str, setting: str = "model", who: str = "a head") -> Model:
     """An embedding's model that is found again by its name and hash alone, as a head's card has them."""
     from imagier.models.classifying import encoder_by, network_sha
     from imagier.models.store import find
 
     encoder = find(named, "embed")
     try:
-        return encoder_by(encoder.card.name, network_sha(encoder), "the head")
+        return encoder_by(encoder.card.name, network_sha(encoder), who)
     except ModelError as error:
         raise SettingError(
-            f"model cannot be {named}: a head finds its encoder by name. Bring it in under one: imagier models import "
-            f"{named} --as NAME"
+            f"{setting} cannot be {named}: {who} finds its encoder by name. Bring it in under one: imagier models "
+            f"import {named} --as NAME"
         ) from error
 
 
@@ -450,17 +450,17 @@ def inspector(
     from tqdm import tqdm
 
     from imagier.algorithms.anomaly import METHODS
-    from imagier.models.store import find
+    from imagier.algorithms.posing import found as part_in
     from imagier.training import config as configs
     from imagier.training.inspector import InspectorPlan, train
 
     if (good is None) == (unlabelled is None):
         raise SettingError("give a folder of good images by --good, or a mixed one by --unlabelled")
     told = configs.read(config, configs.Inspector, settings or {})
-    if unlabelled is not None and not told.bad:
-        told = msgspec.structs.replace(told, bad=MIXED)
+    if told.bad is None:
+        told = msgspec.structs.replace(told, bad=0.0 if unlabelled is None else MIXED)
     _free(into, over)
-    encoder = find(told.encoder, "embed")
+    encoder = _encoder(told.encoder, "encoder", "an inspector")
     whole = METHODS[told.method].whole
     if not whole and (missing := [name for name in told.maps if name not in encoder.card.outputs]):
         raise SettingError(
@@ -472,11 +472,13 @@ def inspector(
     shapes: set[tuple[int, int]] = set()
 
     def check(path: Path, image: Image) -> tuple[float, ...]:
+        if told.turned and part_in(image) is None:
+            raise ImageError(f"{path}: no part stands out from the image's border, by which it could be laid upright")
         shapes.add(image.shape[:2])
         return ()
 
     samples = _read(found, check, progress)
-    _read(others, lambda *_: (), progress and bool(others))
+    _read(others, check, progress and bool(others))
     if told.method == "padim" and not told.turned and len(shapes) > 1:
         one, other = sorted(shapes)[:2]
         raise SettingError(
