@@ -6,7 +6,7 @@ import numpy as np
 
 from imagier.types import Image
 
-FROM, TO = 0.6, 1.4
+FROM, TO = 0.8, 1.4
 """Heat, in units of what is too strange, at which a tint begins, and at which it is fullest."""
 OPACITY = 0.6
 COLD, HOT = np.array((255, 214, 10), np.float32), np.array((215, 25, 28), np.float32)
