@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -140,6 +142,7 @@ def test_what_does_not_fit_is_refused(shape, how):
 def test_where_memory_is_short_it_goes_on_with_smaller_tiles(most, caplog):
     image = np.random.default_rng(0).uniform(0, 1, (150, 170, 1))
     run, seen = blurred(5), []
+    caplog.set_level(logging.WARNING, logger="imagier.algorithms.tiling")  # whatever else has silenced logs by now
 
     def short(batch: np.ndarray) -> np.ndarray:
         if batch[..., 0].size > most:
