@@ -206,21 +206,7 @@ def inspect_by(
     told, memory = inspector_of(model), memory_of(model)
     encoder, _ = chosen(model, engine, precision)
     see = seer(encoder, told, memory.reference, engine=engine, precision=precision, threads=threads)
-    return looker(told, memory.arrays, see)
-
-
-def chosen(model: Model, engine: str, precision: str) -> tuple[Model, engines.Choice]:
-    """An inspector's encoder, and what runs it. Raises ModelError where it is not on this machine, SettingError."""
-    told = inspector_of(model)
-    encoder = encoder_by(told.encoder, told.sha256, f"the model {model.card.name}")
-    return encoder, engines.choose(encoder, engine, precision)
-
-
-def looker(
-    told: Inspector, arrays: Mapping[str, np.ndarray], see: Callable[[Sequence[Image]], Features]
-) -> Callable[[Sequence[Image]], list[Looked]]:
-    """The same of what was learnt and of what sees."""
-    judge = judged(told, arrays)
+    judge = judged(told, memory.arrays)
 
     def look(images: Sequence[Image]) -> list[Looked]:
         made: list[Looked] = []
@@ -229,6 +215,13 @@ def looker(
         return made
 
     return look
+
+
+def chosen(model: Model, engine: str, precision: str) -> tuple[Model, engines.Choice]:
+    """An inspector's encoder, and what runs it. Raises ModelError where it is not on this machine, SettingError."""
+    told = inspector_of(model)
+    encoder = encoder_by(told.encoder, told.sha256, f"the model {model.card.name}")
+    return encoder, engines.choose(encoder, engine, precision)
 
 
 def judged(
@@ -288,15 +281,21 @@ def seer(
     return see
 
 
+def part_of(image: Image) -> posing.Pose:
+    """Where the part lies in an image, (h, w, 3) uint8. Raises ImageError where none is found."""
+    pose = posing.found(image)
+    if pose is None:
+        raise ImageError("no part stands out from the image's border, by which it could be laid upright")
+    return pose
+
+
 def laid(image: Image, told: Inspector, spec: Input, reference: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """An image as it is seen, (H, W, 3) uint8, and the affine map to it. Raises ImageError where no part is found."""
     import cv2
 
     if told.turned:
         image = in_colour(image, "rgb")
-        pose = posing.found(image)
-        if pose is None:
-            raise ImageError("no part stands out from the image's border, by which it could be laid upright")
+        pose = part_of(image)
         if reference is not None:
             pose = replace(pose, turn=posing.turn(posing.unrolled(image, pose), reference))
         side = told.size[0]

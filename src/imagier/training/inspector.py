@@ -16,7 +16,7 @@ import numpy as np
 
 from imagier.algorithms import anomaly, posing
 from imagier.models.classifying import network_sha, packed
-from imagier.models.inspecting import BATCH, Memory, judged, seer
+from imagier.models.inspecting import BATCH, Memory, judged, part_of, seer
 from imagier.models.model import Card, Inspector, Model, to_write, write_model
 from imagier.training import config as configs
 from imagier.training.head import views
@@ -142,9 +142,8 @@ def folds_of(joined: np.ndarray, order: np.ndarray, many: bool, fewest: int) -> 
     wanted = min(MOST_HELD, HELD * len(order))
     sums = np.cumsum(np.bincount(first[which]))
     places = int(np.searchsorted(sums, wanted)) + 1
-    if (
-        many and sums[min(places, count) - 1] <= 2 * wanted
-    ):  # not of a few large bundles, of which one would be too much
+    # Of a few large bundles one may be all there is: those are judged by folds, however many images they hold.
+    if many and sums[min(places, count) - 1] <= 2 * wanted:
         made[order] = np.where(first[which] < places, -1, 0)
     else:
         made[order] = first[which] % min(FOLDS, count)
@@ -240,11 +239,8 @@ class Stream:
         """Of some images, view by view: the first as they are."""
         views_of = self.shown[:count]
         missing = [int(at) for at in places if int(at) not in self.kept]
-        if missing or len(views_of) > 1:
-            images = {
-                at: eight_bit(self.plan.samples[at].path.read_bytes())
-                for at in (missing if len(views_of) == 1 else map(int, places))
-            }
+        needed = missing if len(views_of) == 1 else [int(at) for at in places]
+        images = {at: eight_bit(self.plan.samples[at].path.read_bytes()) for at in needed}
         for number, view in enumerate(views_of):
             wanted = [int(at) for at in places] if number else missing
             fresh = self.see([view(images[at]) for at in wanted])[0] if wanted else None
@@ -262,12 +258,9 @@ class Stream:
             yield np.stack(given)
 
     def _reference(self) -> np.ndarray:
-        first = self.plan.samples[0]
-        image = eight_bit(first.path.read_bytes())
-        pose = posing.found(image)
-        if pose is None:
-            raise SettingError(f"turned: no part stands out from the border of {first.path}: leave turned out")
-        return posing.unrolled(image, pose)
+        """The first part unrolled."""
+        image = eight_bit(self.plan.samples[0].path.read_bytes())
+        return posing.unrolled(image, part_of(image))
 
 
 def shown(name: str) -> Sequence[Callable[[Image], Image]]:

@@ -14,7 +14,7 @@ import msgspec
 
 from imagier.collection import write_whole
 from imagier.models.model import CARD
-from imagier.types import Image, ImageError, ModelError, SettingError
+from imagier.types import Image, ModelError, SettingError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -450,7 +450,7 @@ def inspector(
     from tqdm import tqdm
 
     from imagier.algorithms.anomaly import METHODS
-    from imagier.algorithms.posing import found as part_in
+    from imagier.models.inspecting import part_of
     from imagier.training import config as configs
     from imagier.training.inspector import InspectorPlan, train
 
@@ -472,8 +472,8 @@ def inspector(
     shapes: set[tuple[int, int]] = set()
 
     def check(path: Path, image: Image) -> tuple[float, ...]:
-        if told.turned and part_in(image) is None:
-            raise ImageError(f"{path}: no part stands out from the image's border, by which it could be laid upright")
+        if told.turned:
+            part_of(image)
         shapes.add(image.shape[:2])
         return ()
 
