@@ -5,11 +5,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import logging
 import math
 import sys
-import threading
-import time
 
 import drawn
 import numpy as np
@@ -432,17 +429,3 @@ def test_the_real_carn_is_exported_with_its_weights(shared, tmp_path, monkeypatc
         np.testing.assert_allclose(given, truth, atol=1e-4)
     with pytest.raises(SettingError, match="leave out"):
         import_model(path, name="b", task="upscale", arch="carn-m@3", size=64)
-
-
-def test_threads_that_are_quiet_at_once_leave_the_log_as_it_was():
-    def quiet_for(begin: float) -> None:
-        time.sleep(begin)
-        with architectures.quiet():
-            time.sleep(0.1)
-
-    threads = [threading.Thread(target=quiet_for, args=(begin,)) for begin in (0, 0.05)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
-    assert logging.root.manager.disable == 0

@@ -109,9 +109,9 @@ def theirs(model):
         network.load_state_dict(state)
         network.reset_classifier(0)
         return network.eval(), transform_of(network)
-    from imagier.models.architectures import quiet
+    from imagier._quiet import quiet
 
-    with quiet():
+    with quiet("root"):
         network, _, transform = open_clip.create_model_and_transforms(name, pretrained=None, pretrained_text=False)
     network.load_state_dict(state)
     return network.eval(), transform

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imagier._page import Page, aside, check_page, quiet, reason, square, unit_range
+from imagier._page import Page, aside, check_page, reason, square, unit_range
+from imagier._quiet import quiet
 from imagier.types import Image, ImageError
 
 if TYPE_CHECKING:

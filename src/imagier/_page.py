@@ -1,16 +1,11 @@
-"""What every image reader hands back, and what they share: orientation, transparency, and quiet libraries."""
+"""What every image reader hands back, and what they share: orientation and transparency."""
 
 from __future__ import annotations
 
-import logging
 import struct
-import threading
-import warnings
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
 
 import numpy as np
 
@@ -144,41 +139,3 @@ def unit_range(image: Image, *, fit: bool = False) -> Image:
         with np.errstate(all="ignore"):  # infinities, and spans beyond float64, which clip below
             image = (image.astype(np.float64) - low) / ((high - low) or 1.0)
     return np.nan_to_num(image.astype(np.float32), nan=0.0, posinf=1.0, neginf=0.0).clip(0, 1)
-
-
-_inside = threading.local()
-
-
-class _HereAlone:
-    """Matches every module, but in no other thread than one that is inside `quiet`."""
-
-    pattern = "(?!)"
-    """What stands for it where filters are copied as text (scikit-learn does, for its workers): matches nothing."""
-
-    def match(self, _module: str) -> bool:
-        return getattr(_inside, "depth", 0) > 0
-
-
-_FILTER = ("ignore", None, Warning, _HereAlone(), 0)
-
-
-def _drop_record(_record: logging.LogRecord) -> bool:
-    return getattr(_inside, "depth", 0) == 0
-
-
-@contextmanager
-def quiet(logger: str) -> Iterator[None]:
-    """Keep a library's warnings and log lines about a bad file to itself: the ImageError says it once.
-
-    `warnings.catch_warnings` swaps a list that all threads share. Here one filter is added that matches only in a
-    thread that is inside this block, so other threads, and the library's other users, are told what they were.
-    """
-    filters = cast("list[Any]", warnings.filters)
-    if _FILTER not in filters:
-        filters.insert(0, _FILTER)
-    logging.getLogger(logger).addFilter(_drop_record)  # adds it once
-    _inside.depth = getattr(_inside, "depth", 0) + 1
-    try:
-        yield
-    finally:
-        _inside.depth -= 1

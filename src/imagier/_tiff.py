@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from imagier._page import Page, aside, check_page, check_size, flatten, grey_if_equal, quiet, square, unit_range
+from imagier._page import Page, aside, check_page, check_size, flatten, grey_if_equal, square, unit_range
+from imagier._quiet import quiet
 from imagier._raster import jpeg_end
 from imagier.types import Image, ImageError
 

@@ -15,16 +15,14 @@ None is ever downloaded: weights come from a file. The packages are those of the
 from __future__ import annotations
 
 import importlib
-import logging
 import math
 import sys
-import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from imagier._quiet import quiet
 from imagier.models import networks
 from imagier.models.model import Role, Task
 from imagier.types import ModelError, SettingError, nearest
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 """Of R, G, B, as most encoders were trained with."""
-_ALONE = threading.RLock()
 RENAMED = ("module.", "_orig_mod.")
 """What DistributedDataParallel and torch.compile set before the names of weights."""
 
@@ -70,7 +67,7 @@ def build(architecture: str, *, classes: int | None = None, size: tuple[int, int
     """
     family, name = _family(architecture)
     needed("torch", f"the architecture {architecture}")
-    with quiet():
+    with quiet("root"):  # of weights that are not there yet, says open_clip
         network: torch.nn.Module = family.build(architecture, name, classes, size).eval()
     return network
 
@@ -82,7 +79,7 @@ def fitted(architecture: str, state: Mapping[str, Any], *, size: tuple[int, int]
     """
     family, name = _family(architecture)
     needed("torch", f"the architecture {architecture}")
-    with quiet():
+    with quiet("root"):  # of weights that are not there yet, says open_clip
         network: torch.nn.Module = family.fit(architecture, name, unwrapped(state), size).eval()
     return network
 
@@ -143,25 +140,6 @@ def _family(architecture: str) -> tuple[Family, str]:
         )
         raise SettingError(f"{nearest('architecture', kind, FAMILIES)} Known are {known}.")
     return FAMILIES[kind], name
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without the log lines and warnings of packages about weights that are not there yet.
-
-    One thread at a time: what is put back at the end is the whole process's.
-    """
-    root, silent = logging.getLogger(), logging.NullHandler()
-    with _ALONE, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        root.addHandler(silent)  # with none, logging.warning() sets up the root's own for good
-        before = root.manager.disable
-        logging.disable(logging.WARNING)
-        try:
-            yield
-        finally:
-            logging.disable(before)
-            root.removeHandler(silent)
 
 
 # ---------------------------------------------------------------- timm

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imagier._quiet import quiet
 from imagier.models import architectures, networks
 from imagier.models._openvino import package
 from imagier.models._told import Told
@@ -324,7 +325,7 @@ def _onnx(
         sides = [torch.export.Dim(name, min=least) for name in ("height", "width")]
         free |= dict(enumerate(sides if multiple == 1 else [multiple * side for side in sides], 2))
     try:
-        with architectures.quiet(), torch.inference_mode():
+        with quiet("root"), torch.inference_mode():
             program = torch.onnx.export(
                 through(network, port),
                 (example,),
