@@ -122,6 +122,19 @@ def test_suspects_are_far_in_every_clustering():
     np.testing.assert_allclose(agreement.quantiles(np.array([3.0, np.nan, 1, 1, 9])), [2 / 3, np.nan, 1 / 6, 1 / 6, 1])
 
 
+def test_groups_that_explain_a_score():
+    labels = np.array([0, 0, 1, 1, -1, -1])
+    assert agreement.explained(labels, np.array([1.0, 1, 5, 5, 3, 3])) == 1
+    values = np.array([1.0, 3, 5, 7, 2, 4])
+    within = 1 - (2 + 2 + 2) / 3 / np.var(values, ddof=1)
+    assert agreement.explained(labels, values) == pytest.approx(within)
+    assert agreement.explained(np.arange(6), values) is None
+    assert agreement.explained(labels, np.full(6, 2.0)) is None
+    rng = np.random.default_rng(0)  # groups that say nothing explain nothing, however many there are
+    drawn_so = [agreement.explained(rng.integers(0, 20, 60), rng.normal(size=60)) for _ in range(400)]
+    assert abs(np.mean(drawn_so)) < 0.02
+
+
 # ---------------------------------------------------------------- a collection
 
 

@@ -429,3 +429,39 @@ def test_the_real_carn_is_exported_with_its_weights(shared, tmp_path, monkeypatc
         np.testing.assert_allclose(given, truth, atol=1e-4)
     with pytest.raises(SettingError, match="leave out"):
         import_model(path, name="b", task="upscale", arch="carn-m@3", size=64)
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "mobilenetv3_small_100", "test_vit"])
+def test_an_encoder_gives_the_maps_that_inspectors_go_by(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("IMAGIER_MODELS", str(tmp_path))
+    model = export(f"timm:{name}", state=None, name="e", task="embed", folder=tmp_path / "e", seed=0)
+    height, width = model.card.input.size
+    strides = {"map8": 8, "map16": 16} if name != "test_vit" else {"map16": 16}
+    assert set(model.card.outputs) == {"embedding", *strides}
+    batch = np.random.default_rng(0).integers(0, 256, (3, height, width, 3)).astype(np.uint8)
+    with torch.inference_mode():
+        made = module(model.card, model.file("weights"))(torch.from_numpy(entered(model, batch)))
+    truth = {each: values.numpy() for each, values in zip(model.card.outputs, made, strict=True)}
+    given = engines.network(model, engine="openvino", precision="float32", wanted=tuple(truth))(batch)
+    for each, stride in strides.items():
+        assert given[each].shape == (3, model.card.outputs[each].width, height // stride, width // stride)
+    for each, values in truth.items():
+        np.testing.assert_allclose(given[each], values, atol=1e-5)
+
+    # The same network as a file of its own, a classifier, of which nothing says where its maps are.
+    labels = tuple("abcdefghij")
+    own = export(f"timm:{name}", state=None, name="c", task="classify", folder=tmp_path / "c", seed=0, labels=labels)
+    told = {"mean": own.card.input.mean, "std": own.card.input.std, "output": "pooled"}
+    taken = import_model(own.file("network"), name="i", task="embed", **told)
+    if name == "test_vit":  # whose only map in the file is that of patches, before it has looked at them
+        assert set(taken.card.outputs) == {"embedding"}
+        return
+    network = exporting.module(own.card, own.file("weights")).network
+    with torch.inference_mode():
+        mapped = architectures._mapped(network, torch.from_numpy(entered(own, batch)), maps=tuple(strides))
+    assert list(taken.card.outputs) == ["embedding", *strides]
+    tensors = [each.tensors[0] for each in taken.card.outputs.values()]
+    for engine in ("openvino", "onnxruntime"):
+        given = engines.network(taken, engine=engine, precision="float32", wanted=tuple(tensors))(batch)
+        for tensor, values in zip(tensors, mapped, strict=True):
+            np.testing.assert_allclose(given[tensor], values.numpy(), atol=1e-5)

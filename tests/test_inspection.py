@@ -19,10 +19,14 @@ from imagier.collection import Collection
 from imagier.models import store
 from imagier.models.inspecting import RATE, Looked, drift, inspect_by, memory_of, rule_of
 from imagier.models.model import hash_of, read_model
+from imagier.outputs.tables import result_rows
 from imagier.training.inspector import folds_of
 from imagier.types import ModelError, SettingError
 from imagier.workflows import train
+from imagier.workflows._compare_text import lines
+from imagier.workflows.compare import compare
 from imagier.workflows.inspect import inspect
+from imagier.workflows.organise import plan
 from imagier.workflows.run import run
 
 SIDE = 176
@@ -278,6 +282,97 @@ def test_the_stage_says_what_the_command_says(parts, model, tmp_path):
         other = by_path[row["path"]]
         assert row["anomaly"] == pytest.approx(other["score"], rel=0.05)  # bfloat16 there, where there is any
         assert row["defects"] == pytest.approx(len(other["defects"]), abs=1)
+
+
+def steps(model: Path, *first: dict) -> list[dict]:
+    return [
+        *first,
+        {"inspect": {"model": str(model)}},
+        {"embed": {"encoder": "classical"}},
+        {"cluster": {"k": 2}},
+    ]
+
+
+def test_each_run_tells_of_its_own_images_whether_they_differ_as_a_whole(parts, model, tmp_path):
+    for at in range(24):
+        drawn.save(tmp_path / "line" / "day" / f"{at}.png", plate(300 + at)[0])
+    made = run(tmp_path / "line", into=tmp_path / "out", pipeline=steps(model), report=False, threads=2)
+    facts = made.receipt("inspect").facts
+    assert (facts["images"], facts["drift"]["images"], facts["drift"]["changed"]) == (24, 24, False)
+    verdicts = made.read(["verdict"])["verdict"].to_pylist()
+    assert facts["bad"] == verdicts.count("bad")
+    assert facts["threshold"] == rule_of(read_model(model), RATE).line.threshold
+
+    for at in range(20):
+        drawn.save(tmp_path / "line" / "night" / f"{at}.png", plate(400 + at, light=0.6)[0])
+    words = ["run", "--into", str(tmp_path / "out"), "--quiet"]
+    told = CliRunner().invoke(main, words)
+    assert "inspect: the middle image of this run is stranger than" in told.output
+    dark = Collection.open(tmp_path / "out").receipt("inspect")
+    assert (dark.facts["images"], dark.facts["drift"]["changed"], dark.items) == (20, True, 44)
+    assert dark.facts["drift"]["features"] > 2 * facts["drift"]["features"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "The middle image of this run is stranger than" in page
+    assert "44 images were inspected" in page
+
+    # Nothing new: the receipt stays, and nobody is told again. One gone: it is of fewer items, and of the same run.
+    assert "the middle image" not in CliRunner().invoke(main, words).output
+    (tmp_path / "line" / "day" / "0.png").unlink()
+    CliRunner().invoke(main, words)
+    left = Collection.open(tmp_path / "out").receipt("inspect")
+    assert (left.items, left.facts) == (43, dark.facts)
+
+
+def test_verdicts_stand_beside_clusterings_a_segmenter_and_the_truth(parts, model, tmp_path):
+    segment = {"segment": {"model": "nuclei", "threshold": 0.9, "least": 100}, "as": "faults"}
+    folder = tmp_path / "mixed"
+    shutil.copytree(parts / "new", folder / "good")
+    for kind in ("dent", "hole"):
+        shutil.copytree(parts / "bad" / kind, folder / kind)
+    made = run(folder, into=tmp_path / "out", pipeline=steps(model, segment), threads=2)
+    found = compare(made)
+    table = made.read(["label_folder", "verdict", "faults_objects", "anomaly"]).to_pandas()
+    by = {each.name: each for each in found.verdicts}
+    assert [(each.name, each.kind, each.items) for each in found.verdicts] == [
+        ("faults", "segment", 32),
+        ("inspect", "inspect", 32),
+    ]
+    bad, seen = table["verdict"] == "bad", table["faults_objects"] > 0
+    assert by["inspect"].bad == pytest.approx(bad.mean())
+    assert by["faults"].bad == pytest.approx(seen.mean())
+    cells = [(bad & seen).sum(), (bad & ~seen).sum(), (~bad & seen).sum(), (~bad & ~seen).sum()]
+    assert by["inspect"].alike["faults"] == cells
+    for value in by["inspect"].values:
+        own = table[table["label_folder"] == value["value"]]
+        assert (value["items"], value["bad"]) == (len(own), pytest.approx((own["verdict"] == "bad").mean()))
+        others = table[table["label_folder"] != value["value"]]
+        assert value["auroc"] == pytest.approx((own["anomaly"].values[:, None] > others["anomaly"].values).mean())
+    (clustering,) = found.clusterings
+    assert clustering.verdicts["inspect"].explained is not None
+    assert clustering.verdicts["faults"].explained is None  # a count of objects is no score of strangeness
+    assert json.loads((tmp_path / "out" / "compare.json").read_bytes()) == found.to_json()  # though there is one alone
+    said = "\n".join(lines(found))
+    assert f"inspect beside faults: both bad {cells[0]}, inspect alone {cells[1]}, faults alone {cells[2]}" in said
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert f"{cells[0]} bad by both, {cells[1]} by inspect alone" in page
+    entry = next(row for row in result_rows(made) if row["filename"] == "dent/0.png")
+    assert set(entry["inspected"]) == {"anomaly", "verdict", "anomaly_typical", "defects", "defect_share"}
+
+
+def test_images_are_laid_out_by_their_verdict_and_defects_by_that_of_their_image(parts, model, tmp_path):
+    words = ["run", str(parts / "bad"), "--into", str(tmp_path / "out"), "--preset", "inspection", "--no-report"]
+    told = CliRunner().invoke(main, [*words, "--set", f"inspect.model={model}", "--quiet"])
+    assert told.exit_code == 0, told.output
+    collection = Collection.open(tmp_path / "out")
+    rows = collection.read(["parent", "verdict"]).to_pylist()
+    wholes = [row["verdict"] for row in rows if row["parent"] is None]
+    planned = plan(collection, by="verdict", to=tmp_path / "by").to_pandas()
+    assert sorted(planned["destination"].str.partition("/")[0]) == sorted(wholes)
+    assert set(planned["action"]) == {"copy"}
+    planned = plan(collection, by="verdict,group", to=tmp_path / "by").to_pandas()
+    cut = planned[planned["action"] == "crop"]
+    assert len(cut) == len(rows) - len(wholes)
+    assert cut["destination"].str.match(r"bad/group_\d\d/").all()
 
 
 # ---------------------------------------------------------------- messages

@@ -113,6 +113,8 @@ def _tell(collection: Collection, summary: Summary, json_path: str | None) -> No
         parts = [f"{counts[factor]} enlarged ×{factor}" for factor in sorted(counts) if factor > 1]
         click.echo(f"{name}: {', '.join(parts) or 'none enlarged'}, {counts[1]} left as they are")
     for name, receipt in collection.receipts().items():
+        if summary.steps.get(name) and (changed := (receipt.facts.get("drift") or {}).get("text")):
+            click.echo(f"{name}: {changed}")
         if verdict := receipt.facts.get("verdict"):
             groups, noise = len(receipt.facts["groups"]), receipt.facts.get("noise") or 0
             click.echo(f"{name}: {groups} groups, {noise:.0%} noise. {verdict['text']}")

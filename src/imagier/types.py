@@ -144,6 +144,9 @@ class Step:
     precision: str = "float32"
     pixels: int | None = None
     """The short side, in pixels, that a row step needs: the decoder may go no smaller. None: full size."""
+    facts: Callable[[Columns], dict[str, Any]] | None = None
+    """Over rows: what many items tell together, for the receipt, as JSON values. It is handed what the step wrote of
+    the items of a run, less what is binary, without items that lack any of it."""
     warm: Callable[[], None] | None = None
     """Started in the background while the pass runs, where getting ready takes seconds."""
 

@@ -1,7 +1,7 @@
 """How far two labellings of the same items agree, and which items lie far from every centroid.
 
 Adjusted Rand index: Hubert & Arabie (1985). Normalised mutual information: Strehl & Ghosh (2002), over the mean of the
-two entropies. Purity: Manning, Raghavan & Schütze (2008), section 16.3.
+two entropies. Purity: Manning, Raghavan & Schütze (2008), section 16.3. Epsilon squared: Kelley (1935).
 """
 
 from __future__ import annotations
@@ -62,6 +62,20 @@ def purity(labels: np.ndarray, truth: np.ndarray) -> float | None:
     most = np.zeros(len(names), np.int64)
     np.maximum.at(most, pairs // len(values), counts)
     return float(most.sum() / len(labels))
+
+
+def explained(labels: np.ndarray, values: np.ndarray) -> float | None:
+    """The share of the variance of values (n,) that groups by labels (n,) int account for: epsilon squared.
+
+    1 where every group has one value; about 0 by chance, however many groups there are, so that it can be below 0.
+    None where values do not differ, or every item has a group of its own.
+    """
+    _, group, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    if len(values) <= len(sizes) or np.ptp(values) == 0:
+        return None
+    means = np.bincount(group, values) / sizes
+    within = float(((values - means[group]) ** 2).sum()) / (len(values) - len(sizes))
+    return 1 - within / float(np.var(values, ddof=1))
 
 
 def contingency(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import importlib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -57,6 +58,17 @@ class Facts:
     stated: _tflite.Stated = field(repr=False)
     properties: dict[str, str] = field(repr=False)
     """An ONNX file's metadata_props."""
+
+    def towards(self, name: str) -> list[Node]:
+        """What makes the tensor of this name, from the image on, itself last."""
+        places = {each: at for at, node in self.graph.items() for each in node.names} | self.ends
+        waiting, there = [places[name]], set()
+        while waiting:
+            at = waiting.pop()
+            if at in self.graph and at not in there:
+                there.add(at)
+                waiting += self.graph[at].inputs
+        return [node for at, node in self.graph.items() if at in there]
 
     @property
     def inner(self) -> dict[str, Shape]:
@@ -159,8 +171,10 @@ def _named(facts: Facts, at: Any) -> Node | None:
     return node if node is not None and node.names else None
 
 
-def cut(path: Path, tensor: str, shape: Shape, flat: bool = False) -> bytes:
-    """The ONNX file's network up to an inner tensor, which becomes its only output; `flat`: as (n, the rest).
+def cut(path: Path, tensor: str, shape: Shape, flat: bool = False, besides: Mapping[str, Shape] | None = None) -> bytes:
+    """The ONNX file's network up to a tensor, which becomes its output; `flat`: as (n, the rest).
+
+    besides: tensors on the way there that become outputs too.
 
     Raises ModelError without the package onnx, and for a tensor that no layer of the file gives.
     """
@@ -183,7 +197,10 @@ def cut(path: Path, tensor: str, shape: Shape, flat: bool = False) -> bytes:
         parts[at] = [each for each in getattr(graph, at) if _name_of(each) in needed]
     first = graph.input[0].type.tensor_type.shape.dim[0]
     count = first.dim_value or first.dim_param or "n"
-    parts["output"] = [onnx.helper.make_tensor_value_info(tensor, onnx.TensorProto.FLOAT, [count, *shape[1:]])]
+    parts["output"] = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [count, *sides[1:]])
+        for name, sides in {tensor: shape, **(besides or {})}.items()
+    ]
     for at, kept in parts.items():
         del getattr(graph, at)[:]
         getattr(graph, at).extend(kept)

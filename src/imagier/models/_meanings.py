@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ from imagier.models import _graphs
 from imagier.models._graphs import Facts, Shape
 from imagier.models._openvino import package
 from imagier.models._told import Told
-from imagier.models.model import NEEDED, Output, Task
+from imagier.models.model import MAP_STRIDES, NEEDED, Output, Task
 from imagier.types import SettingError, nearest
 
 POOLED = "pooled"
@@ -45,6 +46,8 @@ class Meaning:
     """Of that tensor."""
     flat: bool = False
     """Whether that tensor has an area of 1 x 1 to be dropped."""
+    besides: Mapping[str, Shape] = field(default_factory=dict)
+    """Tensors on the way there that are outputs too."""
     classes: int | None = None
     """How many labels there must be."""
     scale: int | None = None
@@ -65,29 +68,44 @@ def of(task: Task, facts: Facts, told: Told, layout: str) -> Meaning:
 
 def _embedding(facts: Facts, told: Told, layout: str) -> Meaning:
     made = _vector(facts, told, layout)
-    return replace(made, outputs={**made.outputs, **_maps(facts, layout)})
+    maps = _maps(facts, layout, made.inner or made.outputs["embedding"].tensors[0])
+    outputs = {name: Output(tensors=(at,), form="maps", width=_width(sides, layout)) for name, (at, sides) in maps}
+    return replace(made, outputs={**made.outputs, **outputs}, besides=dict(at for _, at in maps))
 
 
-def _maps(facts: Facts, layout: str) -> dict[str, Output]:
-    """Of a TFLite encoder, whose inner tensors can be asked for by name, what inspectors go by: at an eighth and at a
-    sixteenth of the image's side the last sum of a residual block, or the last tensor where there is none."""
+def _maps(facts: Facts, layout: str, end: str) -> list[tuple[str, tuple[str, Shape]]]:
+    """What inspectors go by, where the way to a tensor has it: at an eighth and at a sixteenth of the image's side the
+    last sum of a residual block, after its activation, or the last tensor where there is none.
+
+    Inner tensors of a TFLite file can be asked for by name; to one of ONNX they are added as outputs, by the package
+    onnx."""
     across = slice(1, 3) if layout == "nhwc" else slice(2, 4)
     sides = next(iter(facts.inputs.values()))[across]
-    made: dict[str, Output] = {}
-    if facts.kind != "tflite" or len(sides) != 2:
-        return made
-    for stride in (8, 16):
+    onnx = facts.kind == "onnx"
+    if onnx and (facts.precision != "float32" or importlib.util.find_spec("onnx") is None):
+        return []
+    nodes = facts.towards(end)
+    made = []
+    for name, stride in MAP_STRIDES.items():
         wanted = [None if each is None or each % stride else each // stride for each in sides]
-        fitting = [
-            node
-            for node in facts.graph.values()
-            if node.names and len(node.shape) == 4 and list(node.shape)[across] == wanted
-        ]
-        chosen = [node for node in fitting if node.kind == "add"] or fitting
-        if chosen and all(each is not None and each >= LEAST_MAP for each in wanted):
-            width = chosen[-1].shape[3 if layout == "nhwc" else 1]
-            made[f"map{stride}"] = Output(tensors=(chosen[-1].names[0],), form="maps", width=width)
+        fitting = [at for at, node in enumerate(nodes) if node.names and _lies(node, across, wanted)]
+        sums = [at for at in fitting if nodes[at].kind == "add" and len(nodes[at].inputs) == 2]
+        last = (sums or fitting or [-1])[-1]
+        if last < 0 or any(each is None or each < LEAST_MAP for each in wanted):
+            continue
+        if sums and last + 1 < len(nodes) and nodes[last + 1].kind == "activation" and last + 1 in fitting:
+            last += 1  # nodes stand in their order: what follows a sum at once, and is of its size, takes it
+        if sum(node.kind == "convolution" for node in nodes[: last + 1]) > 1:  # one alone cuts patches, and sees little
+            made.append((name, (nodes[last].names[0], nodes[last].shape)))
     return made
+
+
+def _lies(node: _graphs.Node, across: slice, wanted: list[int | None]) -> bool:
+    return len(node.shape) == 4 and list(node.shape)[across] == wanted
+
+
+def _width(shape: Shape, layout: str) -> int | None:
+    return shape[3 if layout == "nhwc" else 1]
 
 
 def _vector(facts: Facts, told: Told, layout: str) -> Meaning:

@@ -18,13 +18,14 @@ import importlib
 import math
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from imagier._quiet import quiet
 from imagier.models import networks
-from imagier.models.model import Role, Task
+from imagier.models.model import MAP_STRIDES, Role, Task
 from imagier.types import ModelError, SettingError, nearest
 
 if TYPE_CHECKING:
@@ -84,18 +85,30 @@ def fitted(architecture: str, state: Mapping[str, Any], *, size: tuple[int, int]
     return network
 
 
-def ports(architecture: str, task: Task, *, features: bool = False) -> Mapping[Role, Port]:
+def ports(architecture: str, task: Task, *, besides: Sequence[str] = ()) -> Mapping[Role, Port]:
     """Role -> what the network of a task is.
 
-    features: of a classifier also what its last layer sees. Raises SettingError for a task that the architecture is
-    not there for.
+    besides: what else the network is to give: of a classifier "embedding", which its last layer sees; of a timm
+    encoder those of `maps_of`. What it gives anyhow may be among them. Raises SettingError for a task that the
+    architecture is not there for.
     """
     family, _ = _family(architecture)
     if task not in family.ports:
         raise SettingError(f"{architecture} is there to {' or '.join(family.ports)}, not to {task}")
-    if task == "classify" and features:
-        return {"network": Port("image", ("logits", "embedding"), _both)}
-    return family.ports[task]
+    usual = family.ports[task]
+    more = tuple(name for name in besides if all(name not in port.gives for port in usual.values()))
+    if not more:
+        return usual
+    call = _both if task == "classify" else partial(_mapped, maps=more)
+    return {**usual, "network": Port("image", (*usual["network"].gives, *more), call)}
+
+
+def maps_of(network: Any) -> tuple[str, ...]:
+    """Which of MAP_STRIDES a timm network can give."""
+    if not (hasattr(network, "forward_intermediates") and hasattr(network, "feature_info")):
+        return ()
+    offered = {each["reduction"] for each in network.feature_info}
+    return tuple(name for name, stride in MAP_STRIDES.items() if stride in offered)
 
 
 def preprocessing(architecture: str, size: tuple[int, int] | None = None) -> dict[str, Any]:
@@ -216,6 +229,14 @@ def _misfit(own: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
 
 def _pooled(network: Any, image: Any) -> Any:
     return network.forward_head(network.forward_features(image), pre_logits=True)
+
+
+def _mapped(network: Any, image: Any, *, maps: Sequence[str]) -> Any:
+    """The embedding, and the last features of each stride that is wanted."""
+    strides = [each["reduction"] for each in network.feature_info]
+    at = [max(row for row, stride in enumerate(strides) if stride == MAP_STRIDES[name]) for name in maps]
+    last, inner = network.forward_intermediates(image, indices=at)
+    return network.forward_head(last, pre_logits=True), *inner
 
 
 # ---------------------------------------------------------------- open_clip

@@ -63,11 +63,13 @@ def export(
     Raises SettingError for what is not known or does not fit, ModelError for weights that are not its.
     """
     Told(labels=tuple(labels)).fits(task)
-    ports = architectures.ports(architecture, task, features=features)
+    architectures.ports(architecture, task)  # refuses at once what it is not there for
     torch = needed("torch", f"exporting {architecture}")
     if folder.exists() and not replace:  # write_model says it as well, but minutes later
         raise ModelError(f"{folder.absolute()} is there already")
     network = _network(torch, architecture, state, seed, len(labels) or None, size)
+    more = architectures.maps_of(network) if task == "embed" else ("embedding",) * features
+    ports = architectures.ports(architecture, task, besides=more)
     spec, scale, text = _described(architecture, network, size, dict(how or {}))
     if text is not None and state is not None:
         text = _trained(network, text)
@@ -169,7 +171,7 @@ def module(card: Card, weights: Path, role: Role = "network") -> torch.nn.Module
     It takes what the ONNX file of that role takes (images after mean and std, or tokens), and gives the same tensors,
     as a tuple. Raises ModelError for weights of another network, SettingError where a package is missing.
     """
-    ports = architectures.ports(card.architecture, card.task, features="embedding" in card.outputs)
+    ports = architectures.ports(card.architecture, card.task, besides=tuple(card.outputs))
     if role not in ports:
         raise ModelError(f"the model {card.name} has no {role} network")
     made: torch.nn.Module = through(

@@ -214,8 +214,11 @@ def _imported(
     card = msgspec.structs.replace(card, name=name, files=to_write(network=f"network{file.suffix.lower()}"), **marks)
     content: Path | bytes = file
     if file.suffix.lower() == ".onnx":
-        inner = meaning.inner
-        content = _graphs.whole(file) if inner is None else _graphs.cut(file, inner, meaning.shape, meaning.flat)
+        content = _graphs.whole(file)
+        if meaning.inner is not None or meaning.besides:
+            tensor = meaning.inner or card.outputs["embedding"].tensors[0]
+            shape = meaning.shape or _graphs.read(file).outputs[tensor]
+            content = _graphs.cut(file, tensor, shape, meaning.flat, meaning.besides)
     return write_model(folder_of(name), card, {"network": content}, replace=replace)
 
 

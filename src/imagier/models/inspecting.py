@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -12,12 +13,11 @@ from imagier.algorithms import anomaly, novelty, posing
 from imagier.algorithms.tiling import Span, spans
 from imagier.models import engines
 from imagier.models.classifying import arrays_of, encoder_by
-from imagier.models.model import Input, Inspector, Model
+from imagier.models.model import MAP_STRIDES, Input, Inspector, Model
 from imagier.models.preprocess import in_colour, place
 from imagier.types import Image, ImageError, ModelError, SettingError
 
 BATCH = 8
-STRIDES = {"map8": 8, "map16": 16}
 SEEN_AROUND = 32
 """Pixels around a window's part that it sees as well."""
 RATE = 0.05
@@ -134,6 +134,11 @@ class Rule:
     spot: float
     """On heat: a place that is hotter is a defect."""
 
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values: where the line lies, and at what rate of good parts taken for bad."""
+        false = {"mean": self.line.rate, "ci95": list(self.line.ci95), "n": self.line.held}
+        return {"threshold": self.line.threshold, "false_reject": false}
+
     def likely(self, heat: np.ndarray) -> np.ndarray:
         """The share of good parts whose greatest heat is less than each, of the same shape, float32 in [0, 1]."""
         peaks = np.sort(self.memory.peaks)
@@ -178,10 +183,20 @@ class Drift:
         """Whether most images are as strange as few good ones are: no few bad parts do that."""
         return self.images >= ENOUGH and self.score > 1 - SELDOM
 
-    def as_dict(self) -> dict[str, float | int | bool]:
+    @property
+    def text(self) -> str:
+        """For a person; empty where nothing has changed."""
+        if not self.changed:
+            return ""
+        return (
+            f"the middle image of this run is stranger than {self.score:.0%} of good parts: no few bad ones do that. "
+            "Has the lamp, the camera or the part changed? If it stays so, train again on new good ones"
+        )
+
+    def as_dict(self) -> dict[str, float | int | bool | str]:
         """JSON values."""
-        return {"images": self.images, "score": round(self.score, 4), "features": round(self.features, 4),
-                "changed": self.changed}  # fmt: skip
+        numbers = {"images": self.images, "score": round(self.score, 4), "features": round(self.features, 4)}
+        return {**numbers, "changed": self.changed, "text": self.text}
 
 
 def drift(memory: Memory, scores: Sequence[float], middle: np.ndarray) -> Drift:
@@ -273,7 +288,7 @@ def seer(
             return novelty.unit(engines.pooled(given[names[0]], form, spec.layout))[:, None, None], onto
         maps = [given[name] if spec.layout == "nhwc" else given[name].transpose(0, 2, 3, 1) for name in names]
         wholes = [
-            joined(each, STRIDES[name], windows, told.size, len(images))
+            joined(each, MAP_STRIDES[name], windows, told.size, len(images))
             for name, each in zip(told.maps, maps, strict=True)
         ]
         return anomaly.on_one_grid([anomaly.around(each, told.around) for each in wholes]), onto

@@ -82,6 +82,10 @@ class Output(_Strict, frozen=True, kw_only=True):
     width: int | None = None
 
 
+MAP_STRIDES = {"map8": 8, "map16": 16}
+"""The maps that inspectors go by: pixels for a place."""
+
+
 class File(_Strict, frozen=True, kw_only=True):
     """A file of the folder."""
 

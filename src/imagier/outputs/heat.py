@@ -14,6 +14,19 @@ COLD, HOT = np.array((255, 214, 10), np.float32), np.array((215, 25, 28), np.flo
 EDGE = np.array((255, 255, 255), np.float32)
 
 
+def outlined(image: Image, defects: np.ndarray) -> Image:
+    """(h, w, 3) uint8, smaller than what its defects (H, W) int were found in, with their outlines, dark in light."""
+    import cv2
+
+    height, width = image.shape[:2]
+    shown = np.broadcast_to(np.atleast_3d(image), (height, width, 3)).copy()
+    inside = cv2.resize((defects > 0).astype(np.float32), (width, height), interpolation=cv2.INTER_AREA) > 0
+    lines, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    for colour, thickness in ((EDGE, 3), (HOT, 1)):
+        cv2.drawContours(shown, lines, -1, colour.tolist(), thickness)
+    return shown
+
+
 def overlay(image: Image, heat: np.ndarray, defects: np.ndarray) -> Image:
     """(h, w, 3) uint8. heat: (h, w), 1 where it begins to be too strange; defects: (h, w) int, 0 outside."""
     from skimage.segmentation import find_boundaries

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 NAME = "compare.json"
 PLOT = "compare.png"
-FORMAT = 1
+FORMAT = 2
 """Raised when compare.json is written otherwise."""
 
 ACROSS = 3
@@ -81,8 +81,13 @@ def at(facts: Mapping[str, Any], path: Sequence[str]) -> Any:
 
 
 def measured(facts: Mapping[str, Any]) -> list[tuple[str, tuple[str, ...], bool]]:
-    """The SCORES that any of the clusterings has."""
-    return [each for each in SCORES if any(at(one, each[1]) is not None for one in facts["clusterings"])]
+    """The SCORES that any of the clusterings has, and how each lies beside what inspectors say."""
+    beside: list[tuple[str, tuple[str, ...], bool]] = []
+    for name in (each["name"] for each in facts["verdicts"]):
+        beside.append((f"Explains\n({name})", ("verdicts", name, "explained"), True))
+        beside.append((f"ARI\n({name})", ("verdicts", name, "verdict", "ari"), True))
+    known = [*SCORES, *beside]
+    return [each for each in known if any(at(one, each[1]) is not None for one in facts["clusterings"])]
 
 
 def panels(facts: Mapping[str, Any]) -> int:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imagier.collection import write_whole
-from imagier.outputs import classified, map3d, pages, plots_compare, shown
+from imagier.outputs import classified, inspected, map3d, pages, plots_compare, shown
 from imagier.outputs import plots_figures as figures
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def report_html(collection: Collection) -> str:
         classified=classified.sections(
             collection, table, clusterings[0] if clusterings else None, lambda rows: [pictures.at(row) for row in rows]
         ),
+        inspected=inspected.sections(collection, table, pictures.at),
         compared=_compared(plots_compare.facts_of(collection), pictures),
         variances=[
             {"step": receipt.step, "plot": figures.plot(partial(figures.explained_variance, ratios)), "ratios": ratios}
@@ -102,7 +103,7 @@ class Pictures:
 def _columns(collection: Collection, clusterings: Sequence[shown.Clustering]) -> list[str]:
     known = set(collection.columns)
     wanted = [f"{each.prefix}{name}" for each in clusterings for name in ("group", "distance", "far")]
-    wanted += classified.columns(collection)
+    wanted += [*classified.columns(collection), *inspected.columns(collection)]
     return ["id", "name", "label_folder", "thumbnail", *(name for name in wanted if name in known)]
 
 
@@ -204,6 +205,8 @@ def _compared(facts: dict[str, Any] | None, pictures: Pictures) -> dict[str, Any
         "truth_rule": truth["rule"] if truth else "",
         "pairs": bool(pairs),
         "suspect_rule": facts["suspect_rule"],
+        "verdicts": facts["verdicts"],
+        "verdict_rule": facts["verdict_rule"],
         "names": [name.replace("\n", " ") for name, _, _ in kept],
         "rows": [
             {

@@ -83,6 +83,30 @@ class Clustering:
         return sorted(self.facts.get("groups") or [], key=lambda group: group["group"])
 
 
+@dataclass(frozen=True)
+class Judging:
+    """Two columns that call each image good or bad: an inspector's, or whether a segmenter found anything."""
+
+    receipt: Receipt
+    kind: str
+    """inspect or segment."""
+    columns: tuple[str, ...]
+    """Of an inspector the score and the verdict; of a segmenter how many objects of each class."""
+
+    def scores(self, table: pa.Table) -> np.ndarray:
+        """How bad each item is, (n,) float64, NaN where nothing was said."""
+        told = self.columns[:1] if self.kind == "inspect" else self.columns
+        summed: np.ndarray = np.sum([floats(table, name) for name in told], axis=0)
+        return summed
+
+    def bad(self, table: pa.Table) -> np.ndarray:
+        """Which items are called bad, (n,) bool; only where `scores` are known."""
+        if self.kind == "inspect":
+            return np.array([value == "bad" for value in table[self.columns[1]].to_pylist()], bool)
+        found: np.ndarray = np.nan_to_num(self.scores(table)) > 0
+        return found
+
+
 Shown = TypeVar("Shown", Map, Clustering)
 
 
@@ -109,6 +133,21 @@ def clusterings(collection: Collection) -> list[Clustering]:
         if name in there and (name == "group" or name.endswith("_group"))
     ]
     return _main_first(found)
+
+
+def judgings(collection: Collection) -> list[Judging]:
+    """The inspectors of a collection and, where there is one, its segmenters, in the order of the pipeline."""
+    there = set(collection.columns)
+    found = []
+    for receipt in collection.receipts().values():
+        known = [name for name in receipt.writes if name in there]
+        if receipt.stage == "inspect":
+            score = next(name for name in known if name == "anomaly" or name.endswith("_anomaly"))
+            found.append(Judging(receipt, "inspect", (score, score.removesuffix("anomaly") + "verdict")))
+        elif receipt.stage == "segment":
+            prefix = "" if receipt.step == "segment" else f"{receipt.step}_"
+            found.append(Judging(receipt, "segment", tuple(n for n in known if n.startswith(f"{prefix}objects"))))
+    return found if any(each.kind == "inspect" for each in found) else []
 
 
 def _of_stage(collection: Collection, stage: str) -> list[Receipt]:

@@ -7,12 +7,15 @@ result.json is a JSON list with one entry per path that is ok, and per page or r
 `filename` is relative to the folder that was read, `label` what the folders call it. All seven keys are always there;
 `null` stands where there is nothing: no label, no place on the map (an item without an embedding), no group, no quality
 (noise has none). A whole image that is neither on the map nor in a group, but whose regions are items, has no entry of
-its own. Files that failed are not in it: `imagier show --failed` lists them. Of several maps or clusterings it
-is the one without a prefix, else the last. Where items were cut out, measured or classified, three keys more:
+its own, unless it was inspected. Files that failed are not in it: `imagier show --failed` lists them. Of several maps
+or clusterings it is the one without a prefix, else the last. Where items were cut out, measured, classified or
+inspected, keys more:
 
-    "contour": [12, 40, 13, 40, ...], "measured": {"area_px2": 310.0, ...}, "told": {"label": "mel", ...}
+    "contour": [12, 40, 13, 40, ...], "measured": {"area_px2": 310.0, ...}, "told": {"label": "mel", ...},
+    "inspected": {"anomaly": 1.2, "verdict": "bad", ...}
 
-with the columns that the steps `measure` and `classify` write, and a region's outline, x and y in its file's pixels.
+with the columns that the steps `measure`, `classify` and `inspect` write, less masks and features, and a region's
+outline, x and y in its file's pixels.
 
 Parquet holds every column in its own type, one row per item. CSV holds the same, less the binary columns (thumbnails),
 in forms that every spreadsheet reads: a vector is a column per component (`embedding_0`, `embedding_1`, ...), a list of
@@ -67,7 +70,8 @@ def result_rows(collection: Collection) -> list[dict[str, Any]]:
             strict=True,
         )
     ):
-        if item in cut_up and group == shown.UNGROUPED and not np.isfinite(place).any():
+        nowhere = group == shown.UNGROUPED and not np.isfinite(place).any()
+        if item in cut_up and nowhere and all(values[name][at] is None for name in more.get("inspected", [])):
             continue
         x, y, z = (_shortest(value) for value in place)
         entry = {"x": x, "y": y, "z": z, "group": None if group == shown.UNGROUPED else group, "quality": good}
@@ -89,10 +93,11 @@ def _more(collection: Collection) -> dict[str, list[str]]:
     """Keys beyond the seven -> the columns that they hold."""
     known = set(collection.columns)
     made: dict[str, list[str]] = {"contour": ["contour"]} if "contour" in known else {}
-    for key, stage in (("measured", "measure"), ("told", "classify")):
+    for key, stage in (("measured", "measure"), ("told", "classify"), ("inspected", "inspect")):
         receipts = [each for each in collection.receipts().values() if each.stage == stage]
         if names := [name for each in receipts for name in each.writes if name in known]:
-            made[key] = names
+            schema = collection.read(names, where="false").schema
+            made[key] = [each.name for each in schema if not _is_binary(each.type) and not _is_vector(each.type)]
     return made
 
 
@@ -135,7 +140,7 @@ def flat(table: pa.Table) -> pa.Table:
     columns: dict[str, pa.Array | pa.ChunkedArray] = {}
     for field in table.schema:
         column = table[field.name]
-        if pa.types.is_fixed_size_list(field.type):
+        if _is_vector(field.type):
             flattened = _components(column, field.type.list_size)
             columns |= {f"{field.name}_{i}": each for i, each in enumerate(flattened)}
         elif not _is_binary(field.type):
@@ -171,6 +176,10 @@ def _cell(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
 
 def _is_binary(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
+
+
+def _is_vector(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_fixed_size_list(kind))
 
 
 def _shortest(value: float) -> float | None:

@@ -3,12 +3,13 @@
 `anomaly`, the raw score; `verdict`, good or bad, at the rate of good parts that may be taken for bad;
 `anomaly_typical`, the share of good parts at least as strange; `bad_probability`, where the model has seen bad ones;
 `defects`, how many places are too strange, `defect_share` of the image, and `defect_masks`, a PNG of the image's size
-in 16 bits, a number a place. `crop(source="mask")` makes an item of every place.
+in 16 bits, a number a place. `crop(source="mask")` makes an item of every place. `anomaly_features`, the mean of what
+the encoder saw: with the scores it tells, for the receipt of each run, whether the images differ as a whole.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -35,7 +36,8 @@ def make(
     engine: Literal["auto", "openvino", "onnxruntime", "torch"] = "auto",
     precision: Literal["auto", "float32", "bfloat16"] = "auto",
 ) -> Step:
-    """`anomaly`, `verdict`, `anomaly_typical`, `defects`, `defect_share`, `defect_masks`; `bad_probability`.
+    """`anomaly`, `verdict`, `anomaly_typical`, `defects`, `defect_share`, `defect_masks`, `anomaly_features`;
+    `bad_probability`, where the model has seen bad ones.
 
     model: an inspector's name, or the path of a Model folder. It must be given.
     rate: of good parts that may be taken for bad.
@@ -65,6 +67,7 @@ def make(
                 out["defects"].append(int(told.defects.max(initial=0)))
                 out["defect_share"].append(float((told.defects > 0).mean()))
                 out["defect_masks"].append(packed(told.defects))
+                out["anomaly_features"].append(looked.middle)
                 if told.probability is not None:
                     out["bad_probability"].append(told.probability)
                 numbers, likely = told.defects[:, :, None], rule.likely(told.heat)[:, :, None]
@@ -74,8 +77,14 @@ def make(
 
         return apply
 
+    def facts(columns: Columns) -> dict[str, Any]:
+        scores, verdicts = columns["anomaly"], columns["verdict"]
+        away = inspecting.drift(rule.memory, scores, columns["anomaly_features"].mean(axis=0))
+        return {**rule.as_dict(), "images": len(scores), "bad": verdicts.count("bad"), "drift": away.as_dict()}
+
     return Step(
         reads=("image", "black", "white", "width", "height", "box"),
+        facts=facts,
         writes=_schema(rule),
         load=load,
         passes=("regions",),
@@ -94,6 +103,7 @@ def _schema(rule: Rule) -> pa.Schema:
         pa.field("defects", pa.int32()),
         pa.field("defect_share", pa.float32()),
         pa.field("defect_masks", pa.binary()),
+        pa.field("anomaly_features", pa.list_(pa.float32(), rule.memory.middles.shape[1])),
     ]
     return pa.schema(fields + ([pa.field("bad_probability", pa.float32())] if rule.calibration else []))
 

@@ -20,6 +20,16 @@ def lines(comparison: Comparison) -> list[str]:
         told.append("own, stability: of the collection whose groups these items were placed in.")
     if comparison.truth:
         told.append("truth: noise counts as one more group; grouped: without the noise, over that share of the items.")
+    if comparison.verdicts:
+        told += ["explains: the share of the score's variance that lies between groups; about 0 by chance.", ""]
+        told += _aligned(_verdict_rows(comparison), left=1)
+    for each in comparison.verdicts:
+        for other, (both, own, their, neither) in each.alike.items():
+            if each.kind == "inspect":
+                told.append(
+                    f"{each.name} beside {other}: both bad {both}, {each.name} alone {own}, {other} alone {their}, "
+                    f"both good {neither}"
+                )
     if pairs := comparison.agreement:
         names = [each.name for each in comparison.clusterings]
         rows = [["agreement (ARI)", *names]]
@@ -38,6 +48,9 @@ def _score_rows(comparison: Comparison) -> list[list[str]]:
     if with_truth:
         above += ["truth"] * 3 + ["grouped"] * 4
         below += ["ARI", "NMI", "purity", "ARI", "NMI", "purity", "items"]
+    for judged in comparison.verdicts:
+        above += [judged.name] * (3 if judged.kind == "inspect" else 2)
+        below += ["explains"] * (judged.kind == "inspect") + ["ARI", "purity"]
     rows = [above, below]
     for each in comparison.clusterings:
         numbers = [each.silhouette, each.cohesion, each.stability, each.common["silhouette"], each.common["cohesion"]]
@@ -53,6 +66,27 @@ def _score_rows(comparison: Comparison) -> list[list[str]]:
             every, grouped = each.truth["all"], each.truth["grouped"]
             row += map(_number, (every.ari, every.nmi, every.purity, grouped.ari, grouped.nmi, grouped.purity))
             row.append(f"{grouped.items / max(every.items, 1):.0%}")
+        for judged in comparison.verdicts:
+            beside = each.verdicts[judged.name]
+            row += [_number(beside.explained)] * (judged.kind == "inspect")
+            row += map(_number, (beside.verdict.ari, beside.verdict.purity))
+        rows.append(row)
+    return rows
+
+
+def _verdict_rows(comparison: Comparison) -> list[list[str]]:
+    """What each inspector says of the images of each true value."""
+    names = list(dict.fromkeys(each["value"] for judged in comparison.verdicts for each in judged.values))
+    above, below = ["", "", "", ""], ["said by", "images", "bad", "ARI"]
+    for name in names:
+        above += [name, ""]
+        below += ["bad", "AUROC"]
+    rows = [above, below]
+    for judged in comparison.verdicts:
+        by = {each["value"]: each for each in judged.values}
+        row = [judged.name, str(judged.items), f"{judged.bad:.1%}", _number(judged.truth.ari if judged.truth else None)]
+        for name in names:
+            row += [f"{by[name]['bad']:.0%}", _number(by[name]["auroc"])] if name in by else ["–", "–"]
         rows.append(row)
     return rows
 

@@ -43,6 +43,8 @@ class Files:
         self.table = f"items-{self.pass_key[:16]}.lance"
         self.key = f"{self.pass_key}:{imagier.__version__}"
         """A file that failed under this key is not tried again until it changes."""
+        self.fresh: dict[str, list[str]] = {}
+        """Step with facts of its own -> the ids of the items that it worked on in this run."""
 
     def roots(self, named: Sequence[str], gone: set[str]) -> list[str]:
         """The sources to look at: those named, or all that are known where none is or where all items are made anew."""
@@ -298,6 +300,8 @@ class Files:
             self._append(items)
             self.summary.decoded += len(tables)
             for step in worker.joined.steps:
+                if step.step.facts is not None:
+                    self.fresh.setdefault(step.name, []).extend(items["id"].to_pylist())
                 # What a step before a crop measured is null for the regions.
                 filled = [items.num_rows - items[column].null_count for column in step.writes.names]
                 self.summary.steps[step.name] += max(filled, default=items.num_rows)

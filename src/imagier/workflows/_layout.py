@@ -104,7 +104,15 @@ def lay_out(
     split_up: set[str] = set()
     table = items.select(list(dict.fromkeys([*COLUMNS, *by]))).to_pylist()
     parents = {item["parent"] for item in table}
+    images = {item["id"]: item for item in table}
     for item in table:
+        own = any(item[column] is not None for column in by)
+        of = images.get(item["parent"])
+        while of is not None:  # what is said of its image is said of a region too
+            item |= {column: of[column] for column in by if item[column] is None}
+            of = images.get(of["parent"])
+        if not own and any(item[column] is not None for column in by):
+            continue  # by what is said of images alone: they are laid out, and nothing that was cut out of them
         paths = [path for path in item["paths"] if path in known]
         folder = "/".join(names[column][item[column]] for column in by)
         why = ", ".join(_because(column, item[column], names[column][item[column]]) for column in by)

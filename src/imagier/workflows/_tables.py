@@ -91,11 +91,15 @@ def _place(step: Bound, columns: Columns, model: Receipt | None, like: Collectio
 
 def _handed(collection: Collection, step: Bound) -> tuple[Columns, list[str], int]:
     """The columns that a table step reads, of the items that have them all; their ids; how many have not."""
-    table = collection.read(list(dict.fromkeys(["id", *step.step.reads])))
-    whole = table.drop_null()
+    return whole(collection.read(list(dict.fromkeys(["id", *step.step.reads]))))
+
+
+def whole(table: pa.Table) -> tuple[Columns, list[str], int]:
+    """The columns of the rows that have them all, their ids, and how many rows have not."""
+    kept = table.drop_null()
     columns: Columns = {}
-    for name in whole.schema.names:
-        column = whole[name].combine_chunks()
+    for name in kept.schema.names:
+        column = kept[name].combine_chunks()
         if pa.types.is_fixed_size_list(column.type):
             width = column.type.list_size
             columns[name] = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), width)
@@ -103,7 +107,7 @@ def _handed(collection: Collection, step: Bound) -> tuple[Columns, list[str], in
             columns[name] = column.to_numpy(zero_copy_only=False)
         else:
             columns[name] = column.to_pylist()
-    return columns, whole["id"].to_pylist(), table.num_rows - whole.num_rows
+    return columns, kept["id"].to_pylist(), table.num_rows - kept.num_rows
 
 
 def _previous(collection: Collection, step: Bound, ids: Sequence[str]) -> Columns:

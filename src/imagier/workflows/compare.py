@@ -1,4 +1,5 @@
-"""compare: every clustering of a collection side by side, against each other and against what is known to be true.
+"""compare: every clustering of a collection side by side, against each other, against what inspectors say of the
+images, and against what is known to be true.
 
 What a receipt holds (scores in the clustering's own space, stability) is read off it. What makes clusterings on
 different spaces comparable is measured once more in one space that all share. The outcome is kept as compare.json in
@@ -18,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from imagier.algorithms import agreement
+from imagier.algorithms.judging import auroc
 from imagier.collection import Collection, write_whole
 from imagier.outputs import shown
 from imagier.outputs.plots_compare import FORMAT, NAME, PLOT
@@ -40,6 +42,22 @@ AGREEMENT_RULE = (
     "The adjusted Rand index of every two clusterings: 1 the same, about 0 by chance. Once over all items that both "
     "know, with noise counted as one more group; once over the items that both have in a group."
 )
+VERDICT_RULE = (
+    "What an inspector says, or whether a segmenter found anything, beside the groups: the share of the score's "
+    "variance that the groups account for (epsilon squared, about 0 by chance), and ARI, NMI and purity against good "
+    "and bad. A region counts with what was said of its image. Beside the truth each value's AUROC is how well the "
+    "score tells its images from all others."
+)
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A clustering beside what is said of the images."""
+
+    explained: float | None
+    """Epsilon squared: the share of the score's variance that the groups account for; of an inspector alone."""
+    verdict: agreement.Agreement
+    """With good and bad; noise is one more group."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +87,30 @@ class Compared:
     """silhouette and cohesion in the space that all clusterings share."""
     truth: dict[str, agreement.Agreement] | None
     """"all": noise is one more group. "grouped": the items in groups alone."""
+    verdicts: dict[str, Beside]
+    """By the name of the step."""
     counts: dict[str, Any] | None
     """groups, values, and the table of counts: a row per group (the largest; null is all others), a column per true
     value (the commonest; null is all others)."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What one inspector, or segmenter beside it, says of the images."""
+
+    name: str
+    """The step's."""
+    kind: str
+    """inspect or segment."""
+    items: int
+    bad: float
+    """The share of them."""
+    truth: agreement.Agreement | None
+    values: list[dict[str, Any]]
+    """Of each true value (at most MOST, the commonest): value, items, bad (their share), median of the score, and
+    auroc, how well that tells them from all others."""
+    alike: dict[str, list[int]]
+    """By the name of each other: how many images both call bad, this one alone, that one alone, and neither."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +143,9 @@ class Comparison:
     asked: str | None
     """The truth that was asked for by name."""
     clusterings: list[Compared]
+    verdicts: list[Judged]
+    """Empty without an inspector."""
+    verdict_rule: str
     agreement: dict[str, Any] | None
     """The matrices all and grouped, in the order of `clusterings`, and rule; None of a single clustering."""
     suspects: list[Suspect]
@@ -134,6 +176,28 @@ class _Truth:
         return {"column": self.column, "values": len(self.names), "items": known, "rule": TRUTH_RULE}
 
 
+@dataclass(frozen=True)
+class _Said:
+    """What is said of each item of a table."""
+
+    of: shown.Judging
+    scores: np.ndarray
+    """(n,) float64, NaN where nothing was said."""
+    bad: np.ndarray
+    """(n,) bool."""
+    images: np.ndarray
+    """(n,) int64: the row of each item's image, its own where it is one."""
+
+    def beside(self, numbers: np.ndarray) -> Beside:
+        """A clustering (n,) int64, each item with what was said of it or of its image."""
+        own = ~np.isnan(self.scores)
+        rows = np.where(own, np.arange(len(own)), self.images)
+        there = (numbers != shown.UNGROUPED) & own[rows]
+        of = self.of.kind == "inspect"
+        explained = agreement.explained(numbers[there], self.scores[rows][there]) if of else None
+        return Beside(explained, agreement.agreement(numbers[there], self.bad[rows][there].astype(int)))
+
+
 def compare(collection: Collection, *, truth: str | None = None) -> Comparison:
     """Compare every clustering of the collection. Writes nothing.
 
@@ -144,15 +208,19 @@ def compare(collection: Collection, *, truth: str | None = None) -> Comparison:
     """
     found = _clusterings(collection)
     space = _space(found)
-    table = collection.read(["id", "path", FOLDER, *(each.column for each in found)])
+    judgings = shown.judgings(collection)
+    said = [name for each in judgings for name in each.columns]
+    table = collection.read(["id", "path", "parent", FOLDER, *(each.column for each in found), *said])
     labels = [shown.group_numbers(table, each) for each in found]
-    true = _truth(collection, table, truth, np.any([each != shown.UNGROUPED for each in labels], axis=0))
+    verdicts = [_Said(each, each.scores(table), each.bad(table), _images(table)) for each in judgings]
+    counted = [*(each != shown.UNGROUPED for each in labels), *(~np.isnan(each.scores) for each in verdicts)]
+    true = _truth(collection, table, truth, np.any(counted, axis=0))
     points, has_point = _points(collection, space)
     compared, outside = [], []
     for each, numbers in zip(found, labels, strict=True):
         inside = (numbers != shown.UNGROUPED) & has_point
         common = _in_common(each, space, points[inside[has_point]], numbers[inside])
-        compared.append(_compared(each, numbers, common, true))
+        compared.append(_compared(each, numbers, common, true, verdicts))
         distance = np.full(len(numbers), np.nan)
         distance[inside] = agreement.nearest_centroid(points[inside[has_point]], numbers[inside])
         outside.append(agreement.quantiles(distance))
@@ -165,6 +233,8 @@ def compare(collection: Collection, *, truth: str | None = None) -> Comparison:
         why=true.why,
         asked=truth,
         clusterings=compared,
+        verdicts=[_judged(each, verdicts, true) for each in verdicts],
+        verdict_rule=VERDICT_RULE if verdicts else "",
         agreement=_pairwise(labels) if len(found) > 1 else None,
         suspects=_suspects(table, found, labels, outside),
         suspect_rule=agreement.SUSPECT_RULE,
@@ -190,13 +260,14 @@ def save(collection: Collection, comparison: Comparison, path: Path | None = Non
 def refresh(collection: Collection) -> Comparison | None:
     """compare.json as the collection is now, before plots and pages are written.
 
-    It is made where there are two clusterings or more, and made again where it was asked for; the truth that was asked
-    for stays, as long as it can serve. Where there is nothing to compare, an old one goes.
+    It is made where there are two clusterings or more, or one and an inspector, and made again where it was asked for;
+    the truth that was asked for stays, as long as it can serve. Where there is nothing to compare, an old one goes.
     """
     path = collection.folder / NAME
     asked = _asked(path)
     count = len(shown.clusterings(collection))
-    if not len(collection) or count == 0 or (count == 1 and not path.is_file()):
+    alone = count == 1 and not shown.judgings(collection)
+    if not len(collection) or count == 0 or (alone and not path.is_file()):
         path.unlink(missing_ok=True)
         return None
     try:
@@ -288,6 +359,7 @@ def _compared(
     numbers: np.ndarray,
     common: dict[str, float | None],
     true: _Truth,
+    verdicts: Sequence[_Said],
 ) -> Compared:
     facts, receipt = each.facts, each.receipt
     known = numbers != shown.UNGROUPED
@@ -310,7 +382,52 @@ def _compared(
         stability=(facts.get("stability") or {}).get("ari"),
         common=common,
         truth=against if true.column else None,
+        verdicts={each.of.receipt.step: each.beside(numbers) for each in verdicts},
         counts=_counts(numbers[judged["all"]], true.values[judged["all"]], true.names) if true.column else None,
+    )
+
+
+def _images(table: pa.Table) -> np.ndarray:
+    """The row of each item's image, its own where it is one: (n,) int64."""
+    row = {item: at for at, item in enumerate(table["id"].to_pylist())}
+    parents = table["parent"].to_pylist()
+    found = []
+    for at, parent in enumerate(parents):
+        while parent is not None:
+            at = row[parent]
+            parent = parents[at]
+        found.append(at)
+    return np.array(found, np.int64)
+
+
+def _judged(one: _Said, every: Sequence[_Said], true: _Truth) -> Judged:
+    own = ~np.isnan(one.scores)
+    rows = own & (true.values >= 0)
+    scores, bad, values = one.scores[rows], one.bad[rows], true.values[rows]
+    alike = {}
+    for other in every:
+        if other is not one:
+            both = own & ~np.isnan(other.scores)
+            first, second = one.bad[both], other.bad[both]
+            cells = (first & second, first & ~second, ~first & second, ~first & ~second)
+            alike[other.of.receipt.step] = [int(each.sum()) for each in cells]
+    return Judged(
+        name=one.of.receipt.step,
+        kind=one.of.kind,
+        items=int(own.sum()),
+        bad=float(one.bad[own].mean()) if own.any() else 0.0,
+        truth=agreement.agreement(bad.astype(int), values) if true.column else None,
+        values=[
+            {
+                "value": true.names[value],
+                "items": int((values == value).sum()),
+                "bad": float(bad[values == value].mean()),
+                "median": float(np.median(scores[values == value])),
+                "auroc": auroc(scores, values == value),
+            }
+            for value in np.unique(values)[:MOST]
+        ],
+        alike=alike,
     )
 
 
@@ -335,7 +452,7 @@ def _counts(numbers: np.ndarray, true: np.ndarray, names: Sequence[str]) -> dict
 
 def _truth(collection: Collection, table: pa.Table, asked: str | None, counted: np.ndarray) -> _Truth:
     """What was asked for, or what the folders say where that can serve. counted: (n,) bool, items that were clustered;
-    an image whose regions were cut out is none."""
+    or are judged; an image whose regions were cut out, and of which nothing was said, is none."""
     column = FOLDER if asked in (None, "folder") else str(asked)
     values = (table if column == FOLDER else collection.read([column]))[column]
     kind = values.type

@@ -41,12 +41,7 @@ class Outcome:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values."""
-        line = self.rule.line
-        told: dict[str, Any] = {
-            "model": self.model,
-            "threshold": line.threshold,
-            "false_reject": {"mean": line.rate, "ci95": list(line.ci95), "n": line.held},
-        }
+        told: dict[str, Any] = {"model": self.model, **self.rule.as_dict()}
         told |= {"drift": None if self.drift is None else self.drift.as_dict()}
         return told | {"images": list(self.rows), "failed": list(self.failed)}
 
@@ -66,12 +61,7 @@ class Outcome:
             f"{len(self.rows)} images: {bad} bad, {len(self.rows) - bad} good; the line at {line.threshold:.3f} takes "
             f"{line.rate:.1%} of good parts for bad (95 % interval {low:.1%} to {high:.1%}, by {line.held} of them)"
         )
-        if self.drift is not None and self.drift.changed:
-            lines.append(
-                f"the middle image of this run is stranger than {self.drift.score:.0%} of good parts: no few bad ones "
-                "do that. Has the lamp, the camera or the part changed? If it stays so, train again on new good ones"
-            )
-        return lines
+        return lines + ([self.drift.text] if self.drift is not None and self.drift.changed else [])
 
 
 def inspect(

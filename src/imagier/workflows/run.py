@@ -14,13 +14,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from imagier import sources as finding
 from imagier.collection import DERIVED, ITEMS, Collection
 from imagier.pipeline import Bound, Named, Pipeline
 from imagier.types import CollectionError, SettingError, SourceError
 from imagier.workflows._files import Files
 from imagier.workflows._progress import say
-from imagier.workflows._tables import receipt_of, table_step
+from imagier.workflows._tables import receipt_of, table_step, whole
 from imagier.workflows.summary import Summary, last_run
 
 
@@ -82,7 +85,7 @@ def run(
         files.update(files.roots(roots, gone), gone, state, progress=progress, begin=warming.start)
         if warming.ident is not None:
             warming.join()  # two threads that import the same package may each find the other's half of it
-        _receipts(collection, files.rows, summary)
+        _receipts(collection, files, summary)
         _drop_stale(collection, bound)
         for step in files.tables:
             table_step(collection, step, fitted, summary, progress)
@@ -162,12 +165,28 @@ def _warm(tables: Sequence[Bound]) -> None:
             step.step.warm()
 
 
-def _receipts(collection: Collection, rows: Sequence[Bound], summary: Summary) -> None:
-    for step in rows:
+def _receipts(collection: Collection, files: Files, summary: Summary) -> None:
+    for step in files.rows:
         old = collection.receipt(step.name)
-        if old is None or old.key != step.key or (old.items, old.failed) != (summary.items, summary.failed):
-            made = receipt_of(step, step.key, summary.items, summary.seconds["pass"], failed=summary.failed)
-            collection.save_receipt(made)
+        fresh = files.fresh.get(step.name, [])
+        old = old if old is not None and old.key == step.key else None
+        if old is not None and not fresh and (old.items, old.failed) == (summary.items, summary.failed):
+            continue
+        facts = _facts(collection, step, fresh) if fresh or old is None else old.facts
+        made = receipt_of(step, step.key, summary.items, summary.seconds["pass"], facts, failed=summary.failed)
+        collection.save_receipt(made)
+
+
+def _facts(collection: Collection, step: Bound, fresh: Sequence[str]) -> dict[str, Any]:
+    """What a row step's receipt says of a run's items; of all, where an earlier run died before it could say so."""
+    if step.step.facts is None:
+        return {}
+    own = {step.prefix + field.name: field.name for field in step.step.writes if not pa.types.is_binary(field.type)}
+    table = collection.read(["id", *own])
+    if fresh:
+        table = table.filter(pc.is_in(table["id"], pa.array(fresh, pa.string())))
+    columns, ids, _ = whole(table)
+    return step.step.facts({own[name]: columns[name] for name in own}) if ids else {}
 
 
 def _drop_stale(collection: Collection, bound: Sequence[Bound]) -> None:
