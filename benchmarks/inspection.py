@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--good", type=Path)
     parser.add_argument("--bad", type=Path)
     parser.add_argument("--masks", type=Path)
-    parser.add_argument("--learn", type=int, default=5)
+    parser.add_argument("--learn", type=int, help="good ones to learn from: 300 drawn ones, or 5 of a draw")
     parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="NAME=VALUE")
@@ -51,18 +51,18 @@ def main() -> None:
     settings = dict(parse_setting(each) for each in given.settings)
     with tempfile.TemporaryDirectory() as folder:
         if given.what == "drawn":
-            drawn(Path(folder), given.kind, settings)
+            drawn(Path(folder), given.kind, given.learn or 300, settings)
         elif given.what == "draws":
             draws(Path(folder), given, settings)
         else:
             scale(Path(folder), given.images, settings)
 
 
-def drawn(folder: Path, kind: str, settings: dict[str, Any]) -> None:
-    """300 good parts to learn from; 400 more, and 60 of each fault, to judge."""
+def drawn(folder: Path, kind: str, count: int, settings: dict[str, Any]) -> None:
+    """So many good parts to learn from; as many more, and 60 of each fault, to judge."""
     single = kind[:-1]
-    many(folder / "good", kind, f"{single}_good", 300, 0)
-    many(folder / "new", kind, f"{single}_good", 400, 10_000)
+    many(folder / "good", kind, f"{single}_good", count, 0)
+    many(folder / "new", kind, f"{single}_good", max(count, 400), 10_000)
     for fault in FAULTS:
         many(folder / "bad" / fault, kind, f"{single}_{fault}", 60, 20_000, folder / "masks" / fault)
     clean = train.inspector(good=folder / "good", into=folder / "clean", settings=settings, progress=False)
@@ -70,9 +70,9 @@ def drawn(folder: Path, kind: str, settings: dict[str, Any]) -> None:
     tell(judge(clean, good=folder / "new", bad=folder / "bad", masks=folder / "masks", progress=False).lines())
     shutil.copytree(folder / "good", folder / "mixed")
     for fault in FAULTS:
-        many(folder / "mixed", kind, f"{single}_{fault}", 11, 30_000)
+        many(folder / "mixed", kind, f"{single}_{fault}", count * 11 // 300, 30_000)
     mixed = train.inspector(unlabelled=folder / "mixed", into=folder / "mixed-model", settings=settings, progress=False)
-    print(f"300 good ones and {11 * len(FAULTS)} bad ones, unlabelled")
+    print(f"{count} good ones and {count * 11 // 300 * len(FAULTS)} bad ones, unlabelled")
     tell(judge(mixed, good=folder / "new", bad=folder / "bad", masks=folder / "masks", progress=False).lines())
     plain = train.inspector(good=folder / "mixed", into=folder / "plain", settings=settings, progress=False)
     print("the same, taken for good")
@@ -81,11 +81,11 @@ def drawn(folder: Path, kind: str, settings: dict[str, Any]) -> None:
 
 def draws(folder: Path, given: argparse.Namespace, settings: dict[str, Any]) -> None:
     """So many good ones at random to learn from; all others, and the bad ones, to judge."""
-    listed = train.pictures(given.good)[1]
+    listed, learn = train.pictures(given.good)[1], given.learn or 5
     found: dict[str, list[float]] = {}
     for draw in range(given.draws):
         order = np.random.default_rng(draw).permutation(len(listed))
-        for name, places in (("learn", order[: given.learn]), ("rest", order[given.learn :])):
+        for name, places in (("learn", order[:learn]), ("rest", order[learn:])):
             shutil.rmtree(folder / name, ignore_errors=True)
             (folder / name).mkdir()
             for at in places:

@@ -26,9 +26,6 @@ ENOUGH = 20
 """Images of a run from which on it can be said to differ as a whole."""
 SELDOM = 0.1
 """Share of good ones that are so strange as the middle image of a run that differs."""
-SMOOTH = 4 / 224
-"""Deviation of the Gaussian that heat is smoothed by, in sides of what was seen (Roth et al. 2022: 4 of 224 pixels)."""
-
 Features = tuple[np.ndarray, list[np.ndarray]]
 """(n, h, w, c) float32, and for each image the affine map (2, 3) from it to what was seen of it, between pixels whose
 middles are at whole numbers, as OpenCV has it."""
@@ -48,6 +45,10 @@ class Looked:
     """Height and width of what was seen."""
     middle: np.ndarray
     """(c,) float32: the mean of its features, by which a changed lamp is told."""
+    smooth: float
+    """Deviation of the Gaussian that heat is smoothed by, in sides of what was seen."""
+    bleed: float
+    """The share of the score that is taken off all heat: a strong fault warms what lies around it."""
 
     def heatmap(self, height: int, width: int) -> np.ndarray:
         """Heat at the image's size, (height, width) float32; beyond what was seen it is that of the nearest place."""
@@ -70,7 +71,9 @@ class Looked:
 
         tall, wide = self.canvas
         seen = cv2.resize(self.heat, (wide, tall), interpolation=cv2.INTER_LINEAR)
-        return cv2.GaussianBlur(seen, (0, 0), SMOOTH * max(tall, wide))
+        if self.smooth:
+            seen = cv2.GaussianBlur(seen, (0, 0), self.smooth * max(tall, wide))
+        return seen - np.float32(self.bleed * self.score)
 
 
 @dataclass(frozen=True)
@@ -249,7 +252,10 @@ def judged(
         heat = score(features)
         scores = anomaly.hottest(heat, told.hottest)
         rows = zip(scores, heat, onto, features.mean((1, 2)), strict=True)
-        return [Looked(float(each), warm, lies, told.size, middle) for each, warm, lies, middle in rows]
+        return [
+            Looked(float(each), warm, lies, told.size, middle, told.smooth, told.bleed)
+            for each, warm, lies, middle in rows
+        ]
 
     return judge
 

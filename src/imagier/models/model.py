@@ -82,6 +82,8 @@ class Output(_Strict, frozen=True, kw_only=True):
     width: int | None = None
 
 
+SMOOTH = 4 / 224
+"""Of what is seen, by Roth et al. (2022)."""
 MAP_STRIDES = {"map8": 8, "map16": 16}
 """The maps that inspectors go by: pixels for a place."""
 
@@ -136,6 +138,10 @@ class Inspector(_Strict, frozen=True, kw_only=True):
     """Of those remembered, to which the mean distance is taken."""
     hottest: float = 0.05
     """An image's score is the mean over this share of its heat."""
+    smooth: float = SMOOTH
+    """Deviation of the Gaussian that heat is smoothed by, in sides of what is seen."""
+    bleed: float = 0.0
+    """The share of the score that is taken off all heat."""
     left_out: float = 0.0
     """Share of what it was given that was left out as likely bad: if that was good, as many more are taken for bad."""
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 import msgspec
 import yaml
 
+from imagier.models.model import SMOOTH
 from imagier.types import SettingError, nearest
 
 FOLDER = Path(__file__).parent / "configs"
@@ -233,6 +234,10 @@ class Inspector(Told, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Of those remembered, the nearest, to which the mean distance is taken."""
     hottest: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.05
     """An image's score is the mean over this share of its heat."""
+    smooth: Annotated[float, msgspec.Meta(ge=0, le=0.5)] = SMOOTH
+    """Deviation of the Gaussian that heat is smoothed by, in sides of what is seen: more for wide faults."""
+    bleed: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
+    """Share of the score that is taken off all heat: a strong fault warms what lies around it."""
     bad: Annotated[float, msgspec.Meta(ge=0, lt=0.5)] | None = None
     """Share of what is learnt from that may be bad: so many that are least like the others are left out. Unless given
     0 of good ones, and 0.1 of unlabelled ones."""
@@ -242,9 +247,11 @@ class Inspector(Told, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValueError("maps cannot be none: map8, map16 or both")
         if len(set(self.maps)) < len(self.maps):
             raise ValueError("maps names one twice")
-        places = (self.size, self.around, self.maps, self.hottest) != (None, 3, ("map16",), 0.05)
-        if self.method == "knn" and places:
-            raise ValueError("size, around, maps and hottest do not go with method=knn, which sees an image as a whole")
+        places = ("size", "around", "maps", "hottest", "smooth", "bleed")
+        usual = {each.name: each.default for each in msgspec.structs.fields(type(self))}
+        own = next((name for name in places if getattr(self, name) != usual[name]), None)
+        if self.method == "knn" and own is not None:
+            raise ValueError(f"{own} does not go with method=knn, which sees an image as a whole")
         if self.method == "padim" and (self.memory != 4000 or self.neighbours != 1):
             raise ValueError("memory and neighbours do not go with method=padim, which remembers each place")
         if self.turned and self.size is not None and self.size[0] != self.size[1]:

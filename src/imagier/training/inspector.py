@@ -118,6 +118,8 @@ def told_of(plan: InspectorPlan) -> Inspector:
         around=config.around,
         neighbours=config.neighbours,
         hottest=config.hottest,
+        smooth=config.smooth,
+        bleed=config.bleed,
     )
 
 
