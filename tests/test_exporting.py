@@ -465,3 +465,13 @@ def test_an_encoder_gives_the_maps_that_inspectors_go_by(tmp_path, monkeypatch, 
         given = engines.network(taken, engine=engine, precision="float32", wanted=tuple(tensors))(batch)
         for tensor, values in zip(tensors, mapped, strict=True):
             np.testing.assert_allclose(given[tensor], values.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "maps"), [("hieradet_small", ("map8", "map16")), ("pit_ti_224", ("map16",))])
+def test_maps_are_taken_where_they_lie_as_they_say_and_change_no_embedding(name, maps):
+    network = build(f"timm:{name}")
+    assert architectures.maps_of(network, (224, 224)) == maps
+    image = torch.from_numpy(np.random.default_rng(0).standard_normal((1, 3, 224, 224), np.float32))
+    with torch.inference_mode():
+        found = architectures._mapped(network, image, maps=maps)[0]
+        np.testing.assert_allclose(found.numpy(), architectures._pooled(network, image).numpy(), atol=1e-5)

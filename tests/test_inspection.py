@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -19,12 +20,14 @@ from imagier.collection import Collection
 from imagier.models import store
 from imagier.models.inspecting import RATE, Looked, drift, inspect_by, memory_of, rule_of
 from imagier.models.model import hash_of, read_model
+from imagier.outputs.shown import UNGROUPED, Judging
 from imagier.outputs.tables import result_rows
 from imagier.training.inspector import folds_of
 from imagier.types import ModelError, SettingError
+from imagier.workflows import run as work
 from imagier.workflows import train
 from imagier.workflows._compare_text import lines
-from imagier.workflows.compare import compare
+from imagier.workflows.compare import _Said, compare
 from imagier.workflows.inspect import inspect
 from imagier.workflows.organise import plan
 from imagier.workflows.run import run
@@ -388,6 +391,64 @@ def test_images_are_laid_out_by_their_verdict_and_defects_by_that_of_their_image
     cut = planned[planned["action"] == "crop"]
     assert len(cut) == len(rows) - len(wholes)
     assert cut["destination"].str.match(r"bad/group_\d\d/").all()
+    planned = plan(collection, by="label_folder,verdict", to=tmp_path / "by").to_pandas()
+    assert set(planned["action"]) == {"copy"}  # a region has its file's folder too; what is said is said of images
+    planned = plan(collection, by="label_folder", to=tmp_path / "by").to_pandas()
+    assert (planned["action"] == "crop").sum() == len(rows) - len(wholes)
+
+
+def test_a_region_counts_with_the_nearest_of_which_something_was_said():
+    judging = Judging(None, "inspect", ("anomaly", "verdict"))
+    # An image, a part of it that was inspected, and two defects of that; another image with nothing said of it.
+    scores = np.array([np.nan, 3.0, np.nan, np.nan, np.nan, 1.0])
+    bad = np.array([False, True, False, False, False, False])
+    said = _Said(judging, scores, bad, np.array([-1, 0, 1, 2, -1, -1]))
+    beside = said.beside(np.array([UNGROUPED, UNGROUPED, 0, 0, 1, 1]))
+    assert beside.verdict.items == 3  # the defects with what was said of their part, and the last image
+    assert beside.explained == 1
+    assert beside.verdict.ari == 1
+
+
+def test_a_report_sets_each_verdict_under_its_own_true_value(parts, model, tmp_path):
+    folder = tmp_path / "mixed"
+    shutil.copytree(parts / "new", folder / "agood")
+    shutil.copytree(parts / "bad" / "dent", folder / "dent")
+    inspecting = [{"inspect": {"model": str(model)}}, {"crop": {"source": "mask", "keep": "each"}}]
+    seeing = [{"segment": {"model": "nuclei"}, "as": "faults"}, {"embed": {"encoder": "classical"}}, {"cluster": {}}]
+    made = run(folder, into=tmp_path / "out", pipeline=[*inspecting, *seeing], threads=1)
+    by = {each.name: each for each in compare(made).verdicts}
+    assert [each["value"] for each in by["faults"].values] == ["dent"]  # what was cut out of good ones is nothing
+    assert by["inspect"].alike == {}  # one judged images, the other what was cut out of them
+    page = (tmp_path / "out" / "report.html").read_text()
+    row = re.search(r"<th scope=\"row\">faults.*?</tr>", page, re.S)[0]
+    order = re.findall(r"(\w+): bad</th>", page)
+    cells = re.findall(r"<td class=\"n\">(.*?)</td>", row)[2:]
+    assert cells[2 * order.index("agood") : 2 * order.index("agood") + 2] == ["–", "–"]
+    assert cells[2 * order.index("dent")] != "–"
+
+
+def test_what_a_run_that_died_looked_at_is_told_by_the_next(parts, model, tmp_path, monkeypatch):
+    shutil.copytree(parts / "new", tmp_path / "line")
+
+    def dies(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    kept = work._receipts
+    monkeypatch.setattr(work, "_receipts", dies)
+    how = {"into": tmp_path / "out", "pipeline": steps(model), "report": False, "threads": 1}
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "line", **how)
+    monkeypatch.setattr(work, "_receipts", kept)
+    shutil.copy(parts / "bad" / "dent" / "0.png", tmp_path / "line" / "late.png")
+    made = run(tmp_path / "line", **how)
+    assert made.receipt("inspect").facts["images"] == 17
+    shutil.copy(parts / "bad" / "dent" / "2.png", tmp_path / "line" / "later.png")
+    monkeypatch.setattr(work, "_receipts", dies)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "line", **how)
+    monkeypatch.setattr(work, "_receipts", kept)
+    facts = run(tmp_path / "line", **how).receipt("inspect").facts
+    assert (facts["images"], facts["drift"]["images"]) == (18, 18)
 
 
 # ---------------------------------------------------------------- messages
@@ -441,6 +502,14 @@ def test_what_cannot_be_learnt_from_is_told(parts, tmp_path):
     )
     assert "hottest does not go with method=knn" in refused(
         *learn, "--good", str(parts / "good"), "--config", "knn", "--set", "hottest=0.5"
+    )
+    blunt = ("--set", "smooth=0.2", "--set", "bleed=0.5", "--set", "hottest=0.01")
+    for at in range(8):  # smooth plates, each with one warm place, of which wide smoothing leaves nothing
+        image = np.full((SIDE, SIDE, 3), 120, np.uint8)
+        image[20 * at : 20 * at + 12, 60:72] = 250
+        drawn.save(tmp_path / "spots" / f"{at}.png", image)
+    assert "bleed=0.5 takes off all heat that smooth=0.2 leaves of a good part" in refused(
+        *learn, "--good", str(tmp_path / "spots"), *blunt
     )
     assert "unknown setting 'memry'. Did you mean memory" in refused(
         *learn, "--good", str(parts / "good"), "--set", "memry=3"

@@ -6,7 +6,7 @@ import logging
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any, cast
 
 _inside = threading.local()
@@ -31,44 +31,52 @@ def _drop_record(_record: logging.LogRecord) -> bool:
 
 @contextmanager
 def quiet(logger: str) -> Iterator[None]:
-    """Keep a library's warnings, and what it logs by this name, to itself: what matters of it is said by an error.
+    """Keep a library's warnings, and what it logs by this very name, to itself: what matters of it is said by an error.
 
-    logger: "root" for packages that log by `logging.warning`.
+    logger: "root" for packages that log by `logging.warning`; then all that would come to the root's handlers.
 
-    `warnings.catch_warnings` and `logging.disable` change what all threads share. Here one filter is added that
-    matches only in a thread that is inside this block, so other threads, and the library's other users, are told what
-    they were.
+    `warnings.catch_warnings` and `logging.disable` change what all threads share. Here filters are added that match
+    only in a thread that is inside this block, so other threads, and the library's other users, are told what they
+    were.
     """
     filters = cast("list[Any]", warnings.filters)
-    if _FILTER not in filters:
-        filters.insert(0, _FILTER)
-    logging.getLogger(logger).addFilter(_drop_record)  # adds it once
+    if filters[:1] != [_FILTER]:
+        filters[:] = [_FILTER, *(each for each in filters if each != _FILTER)]
     _inside.depth = getattr(_inside, "depth", 0) + 1
     try:
-        with _handled() if logger == "root" else nullcontext():
+        if logger == "root":
+            with _handled():
+                yield
+        else:
+            logging.getLogger(logger).addFilter(_drop_record)  # adds it once
             yield
     finally:
         _inside.depth -= 1
 
 
 _lock, _held = threading.Lock(), 0
+_STAND_IN = logging.lastResort or logging.NullHandler()
+"""What serves where the root has no handler."""
 
 
 @contextmanager
 def _handled() -> Iterator[None]:
-    """Lets the root have a handler, the one that serves where there is none: where it has none, `logging.warning` gives
-    it one for good, and a program that sets up its own later would find it taken."""
+    """Has the root's handlers drop what comes from threads that are to be quiet.
+
+    Where it has none it is given one for the time: else `logging.warning` would give it one for good, and a program
+    that sets up its own later would find it taken."""
     global _held
-    root, last = logging.getLogger(), logging.lastResort
-    assert last is not None
+    root = logging.getLogger()
     with _lock:
         _held += 1
         if not root.handlers:
-            root.addHandler(last)
+            root.addHandler(_STAND_IN)
+        for handler in root.handlers:
+            handler.addFilter(_drop_record)
     try:
         yield
     finally:
         with _lock:
             _held -= 1
             if not _held:
-                root.removeHandler(last)
+                root.removeHandler(_STAND_IN)

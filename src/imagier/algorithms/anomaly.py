@@ -106,28 +106,36 @@ class Remembering:
 
 
 def _nearest(arrays: Mapping[str, np.ndarray], neighbours: int) -> Score:
-    import cv2
     import faiss
 
-    mean, axes = arrays["mean"], np.ascontiguousarray(arrays["axes"], np.float32)
+    mean = arrays["mean"]
+    # The product is faiss's, whose threads are those of the call: numpy's and OpenCV's BLAS have some of their own, for
+    # which the threads of a pass would wait in turn, spinning beside those of the network.
+    turn = faiss.LinearTransform(len(mean), len(mean), False)
+    faiss.copy_array_to_vector(np.ascontiguousarray(arrays["axes"].T, np.float32).ravel(), turn.A)
+    turn.is_trained = True
     memory = np.ascontiguousarray(arrays["memory"], np.float32)
     neighbours = min(neighbours, len(memory))
     index = searched(memory, neighbours, bool(arrays["cells"]))
 
-    def score(features: np.ndarray) -> np.ndarray:
-        faiss.omp_set_num_threads(1)  # of this thread alone: a pass has as many threads as there are cores
-        away = np.ascontiguousarray(features - mean, np.float32).reshape(len(features), -1, features.shape[-1])
-        # OpenCV's product, since BLAS's threads would wait, spinning, beside those of the network: a fifth slower.
-        # An image at a time, since the last digits of a row depend on where in the product it stands.
-        vectors = np.concatenate([cv2.gemm(each, axes, 1, None, 0) for each in away])  # type: ignore[call-overload]
+    def heat(features: np.ndarray) -> np.ndarray:
+        """Of an image, (h, w, c) to (h, w)."""
+        away = np.ascontiguousarray(features - mean, np.float32).reshape(-1, features.shape[-1])
+        vectors = turn.apply(away)
         places = index.search(vectors, neighbours)[1]
         places = np.where(places < 0, places[:, :1], places)  # the cells that were looked through held no more
         # From differences: an image has the same heat whatever came before it, and a copy none at all.
         found = np.zeros(len(vectors), np.float32)
         for each in places.T:
             found += np.sqrt(np.square(vectors - memory[each]).sum(1))
-        made: np.ndarray = (found / places.shape[1]).reshape(features.shape[:3])
+        made: np.ndarray = (found / places.shape[1]).reshape(features.shape[:2])
         return made
+
+    def score(features: np.ndarray) -> np.ndarray:
+        faiss.omp_set_num_threads(1)  # of this thread alone: a pass has as many threads as there are cores
+        # An image at a time: the last digits of a row depend on where in a product it stands, and what a batch takes
+        # is as much memory as threads wait for one another to be given.
+        return np.stack([heat(each) for each in features])
 
     return score
 

@@ -23,7 +23,7 @@ from imagier.types import ModelError, SettingError
 Shape = tuple[int | None, ...]
 
 KINDS = {
-    "MatMul": "connected", "Convolution": "convolution", "Add": "add", "Subtract": "add", "Multiply": "multiply",
+    "MatMul": "connected", "Convolution": "convolution", "Add": "add", "Subtract": "subtract", "Multiply": "multiply",
     "Divide": "multiply", "Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "softmax", "Reshape": "shape",
     "Squeeze": "shape", "Unsqueeze": "shape", "Transpose": "shape", "FakeQuantize": "pass", "Convert": "pass",
     "Relu": "activation", "Clamp": "activation", "ReduceMean": "pool", "AvgPool": "pool",
@@ -141,7 +141,7 @@ def head(facts: Facts, output: str) -> Head | None:
             soft = node.inputs[0]
         elif node.kind == "pool":
             pooled = True
-        elif node.kind not in ("shape", "pass", "activation", "add", "multiply"):
+        elif node.kind not in ("shape", "pass", "activation", "add", "subtract", "multiply"):
             return None
         at = node.inputs[0]
     if pooled and soft is None:

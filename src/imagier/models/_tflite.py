@@ -24,7 +24,7 @@ DTYPES = {0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 7: "in
 """TensorType -> numpy's name."""
 OPERATORS = {
     0: "add", 1: "pool", 3: "convolution", 6: "pass", 9: "connected", 14: "softmax", 18: "multiply", 19: "activation",
-    21: "activation", 22: "shape", 25: "softmax", 39: "shape", 40: "pool", 41: "add", 42: "multiply", 43: "shape",
+    21: "activation", 22: "shape", 25: "softmax", 39: "shape", 40: "pool", 41: "subtract", 42: "multiply", 43: "shape",
     50: "softmax", 53: "pass", 70: "shape", 114: "pass", 126: "connected",
 }  # fmt: skip
 """BuiltinOperator -> what it is to a search from the output backwards (_graphs.py)."""

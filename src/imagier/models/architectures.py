@@ -103,12 +103,19 @@ def ports(architecture: str, task: Task, *, besides: Sequence[str] = ()) -> Mapp
     return {**usual, "network": Port("image", (*usual["network"].gives, *more), call)}
 
 
-def maps_of(network: Any) -> tuple[str, ...]:
-    """Which of MAP_STRIDES a timm network can give."""
+def maps_of(network: Any, size: tuple[int, int]) -> tuple[str, ...]:
+    """Which of MAP_STRIDES a timm network gives for images of this size: some name a stride and drop the edge."""
     if not (hasattr(network, "forward_intermediates") and hasattr(network, "feature_info")):
         return ()
+    torch = needed("torch", "a network in torch")
     offered = {each["reduction"] for each in network.feature_info}
-    return tuple(name for name, stride in MAP_STRIDES.items() if stride in offered)
+    names = tuple(name for name, stride in MAP_STRIDES.items() if stride in offered)
+    if not names:
+        return ()
+    with torch.inference_mode():
+        _, *maps = _mapped(network, torch.zeros(1, 3, *size), maps=names)
+    exact = {name: tuple(side // MAP_STRIDES[name] for side in size) for name in names}
+    return tuple(name for name, each in zip(names, maps, strict=True) if each.shape[2:] == exact[name])
 
 
 def preprocessing(architecture: str, size: tuple[int, int] | None = None) -> dict[str, Any]:
@@ -235,8 +242,10 @@ def _mapped(network: Any, image: Any, *, maps: Sequence[str]) -> Any:
     """The embedding, and the last features of each stride that is wanted."""
     strides = [each["reduction"] for each in network.feature_info]
     at = [max(row for row, stride in enumerate(strides) if stride == MAP_STRIDES[name]) for name in maps]
-    last, inner = network.forward_intermediates(image, indices=at)
-    return network.forward_head(last, pre_logits=True), *inner
+    rows = sorted({*at, len(strides) - 1})  # the last as well: some networks go no further than is asked for
+    last, inner = network.forward_intermediates(image, indices=rows)
+    by = dict(zip(rows, inner, strict=True))
+    return network.forward_head(last, pre_logits=True), *(by[row] for row in at)
 
 
 # ---------------------------------------------------------------- open_clip

@@ -68,9 +68,11 @@ def export(
     if folder.exists() and not replace:  # write_model says it as well, but minutes later
         raise ModelError(f"{folder.absolute()} is there already")
     network = _network(torch, architecture, state, seed, len(labels) or None, size)
-    more = architectures.maps_of(network) if task == "embed" else ("embedding",) * features
-    ports = architectures.ports(architecture, task, besides=more)
     spec, scale, text = _described(architecture, network, size, dict(how or {}))
+    more: tuple[str, ...] = ("embedding",) * features
+    if task == "embed" and spec.size is not None:
+        more = architectures.maps_of(network, spec.size)
+    ports = architectures.ports(architecture, task, besides=more)
     if text is not None and state is not None:
         text = _trained(network, text)
     with tempfile.TemporaryDirectory(prefix="imagier-") as made:

@@ -214,8 +214,9 @@ def _imported(
     card = msgspec.structs.replace(card, name=name, files=to_write(network=f"network{file.suffix.lower()}"), **marks)
     content: Path | bytes = file
     if file.suffix.lower() == ".onnx":
-        content = _graphs.whole(file)
-        if meaning.inner is not None or meaning.besides:
+        if meaning.inner is None and not meaning.besides:
+            content = _graphs.whole(file)
+        else:
             tensor = meaning.inner or card.outputs["embedding"].tensors[0]
             shape = meaning.shape or _graphs.read(file).outputs[tensor]
             content = _graphs.cut(file, tensor, shape, meaning.flat, meaning.besides)

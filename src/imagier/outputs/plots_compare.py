@@ -90,6 +90,11 @@ def measured(facts: Mapping[str, Any]) -> list[tuple[str, tuple[str, ...], bool]
     return [each for each in known if any(at(one, each[1]) is not None for one in facts["clusterings"])]
 
 
+def valued(verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The true values that any of the verdicts are told of, in their order."""
+    return list(dict.fromkeys(each["value"] for verdict in verdicts for each in verdict["values"]))
+
+
 def panels(facts: Mapping[str, Any]) -> int:
     """How many matrices there are to draw."""
     return bool(facts["agreement"]) + len(_tables(facts))

@@ -205,7 +205,8 @@ def _compared(facts: dict[str, Any] | None, pictures: Pictures) -> dict[str, Any
         "truth_rule": truth["rule"] if truth else "",
         "pairs": bool(pairs),
         "suspect_rule": facts["suspect_rule"],
-        "verdicts": facts["verdicts"],
+        "verdicts": [{**each, "by": {own["value"]: own for own in each["values"]}} for each in facts["verdicts"]],
+        "valued": plots_compare.valued(facts["verdicts"]),
         "verdict_rule": facts["verdict_rule"],
         "names": [name.replace("\n", " ") for name, _, _ in kept],
         "rows": [

@@ -234,9 +234,9 @@ class Inspector(Told, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Of those remembered, the nearest, to which the mean distance is taken."""
     hottest: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.05
     """An image's score is the mean over this share of its heat."""
-    smooth: Annotated[float, msgspec.Meta(ge=0, le=0.5)] = SMOOTH
+    smooth: Annotated[float, msgspec.Meta(ge=0, le=0.2)] = SMOOTH
     """Deviation of the Gaussian that heat is smoothed by, in sides of what is seen: more for wide faults."""
-    bleed: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
+    bleed: Annotated[float, msgspec.Meta(ge=0, le=0.5)] = 0.0
     """Share of the score that is taken off all heat: a strong fault warms what lies around it."""
     bad: Annotated[float, msgspec.Meta(ge=0, lt=0.5)] | None = None
     """Share of what is learnt from that may be bad: so many that are least like the others are left out. Unless given

@@ -70,6 +70,11 @@ def train(plan: InspectorPlan, tell: Tell) -> Model:
     learnt = order[folds[order] >= 0]
     arrays = stream.fit(learnt)
     held = list(found.values())
+    if min(each.peak for each in held) <= 0 < config.bleed:
+        raise SettingError(
+            f"bleed={config.bleed:g} takes off all heat that smooth={config.smooth:g} leaves of a good part, so that "
+            "no place could be told from others: lower one of them"
+        )
     middles = np.array([each.middle for each in held])
     memory = Memory(
         arrays,

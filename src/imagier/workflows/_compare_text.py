@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from imagier.outputs.plots_compare import valued
+
 if TYPE_CHECKING:
     from imagier.workflows.compare import Comparison
 
@@ -76,8 +78,8 @@ def _score_rows(comparison: Comparison) -> list[list[str]]:
 
 def _verdict_rows(comparison: Comparison) -> list[list[str]]:
     """What each inspector says of the images of each true value."""
-    names = list(dict.fromkeys(each["value"] for judged in comparison.verdicts for each in judged.values))
-    above, below = ["", "", "", ""], ["said by", "images", "bad", "ARI"]
+    names = valued([{"values": judged.values} for judged in comparison.verdicts])
+    above, below = ["", "", "", ""], ["said by", "of", "bad", "ARI"]
     for name in names:
         above += [name, ""]
         below += ["bad", "AUROC"]

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from imagier._names import distinct, safe_name, split
+from imagier.collection import DERIVED
 from imagier.types import CollectionError, SettingError, nearest
 from imagier.workflows._acts import intact
 from imagier.workflows._manifest import Act
@@ -106,12 +107,13 @@ def lay_out(
     parents = {item["parent"] for item in table}
     images = {item["id"]: item for item in table}
     for item in table:
-        own = any(item[column] is not None for column in by)
+        said = [column for column in by if column not in DERIVED.names]  # those go by the file: all of it has them
+        bare = all(item[column] is None for column in said)
         of = images.get(item["parent"])
         while of is not None:  # what is said of its image is said of a region too
-            item |= {column: of[column] for column in by if item[column] is None}
+            item |= {column: of[column] for column in said if item[column] is None}
             of = images.get(of["parent"])
-        if not own and any(item[column] is not None for column in by):
+        if bare and any(item[column] is not None for column in said):
             continue  # by what is said of images alone: they are laid out, and nothing that was cut out of them
         paths = [path for path in item["paths"] if path in known]
         folder = "/".join(names[column][item[column]] for column in by)

@@ -45,8 +45,8 @@ AGREEMENT_RULE = (
 VERDICT_RULE = (
     "What an inspector says, or whether a segmenter found anything, beside the groups: the share of the score's "
     "variance that the groups account for (epsilon squared, about 0 by chance), and ARI, NMI and purity against good "
-    "and bad. A region counts with what was said of its image. Beside the truth each value's AUROC is how well the "
-    "score tells its images from all others."
+    "and bad. A region of which nothing was said counts with its image. Beside the truth each value's AUROC is how "
+    "well the score tells what bears it from all else."
 )
 
 
@@ -185,13 +185,15 @@ class _Said:
     """(n,) float64, NaN where nothing was said."""
     bad: np.ndarray
     """(n,) bool."""
-    images: np.ndarray
-    """(n,) int64: the row of each item's image, its own where it is one."""
+    parents: np.ndarray
+    """(n,) int64: the row of what each item was cut out of, -1 of an image."""
 
     def beside(self, numbers: np.ndarray) -> Beside:
-        """A clustering (n,) int64, each item with what was said of it or of its image."""
+        """A clustering (n,) int64, each item with what was said of it, or else of what it was cut out of."""
         own = ~np.isnan(self.scores)
-        rows = np.where(own, np.arange(len(own)), self.images)
+        rows = np.arange(len(own))
+        while (further := ~own[rows] & (self.parents[rows] >= 0)).any():
+            rows[further] = self.parents[rows[further]]
         there = (numbers != shown.UNGROUPED) & own[rows]
         of = self.of.kind == "inspect"
         explained = agreement.explained(numbers[there], self.scores[rows][there]) if of else None
@@ -212,7 +214,7 @@ def compare(collection: Collection, *, truth: str | None = None) -> Comparison:
     said = [name for each in judgings for name in each.columns]
     table = collection.read(["id", "path", "parent", FOLDER, *(each.column for each in found), *said])
     labels = [shown.group_numbers(table, each) for each in found]
-    verdicts = [_Said(each, each.scores(table), each.bad(table), _images(table)) for each in judgings]
+    verdicts = [_Said(each, each.scores(table), each.bad(table), _parents(table)) for each in judgings]
     counted = [*(each != shown.UNGROUPED for each in labels), *(~np.isnan(each.scores) for each in verdicts)]
     true = _truth(collection, table, truth, np.any(counted, axis=0))
     points, has_point = _points(collection, space)
@@ -387,17 +389,10 @@ def _compared(
     )
 
 
-def _images(table: pa.Table) -> np.ndarray:
-    """The row of each item's image, its own where it is one: (n,) int64."""
+def _parents(table: pa.Table) -> np.ndarray:
+    """The row of what each item was cut out of, -1 of an image: (n,) int64."""
     row = {item: at for at, item in enumerate(table["id"].to_pylist())}
-    parents = table["parent"].to_pylist()
-    found = []
-    for at, parent in enumerate(parents):
-        while parent is not None:
-            at = row[parent]
-            parent = parents[at]
-        found.append(at)
-    return np.array(found, np.int64)
+    return np.array([row.get(parent, -1) for parent in table["parent"].to_pylist()], np.int64)
 
 
 def _judged(one: _Said, every: Sequence[_Said], true: _Truth) -> Judged:
@@ -406,8 +401,8 @@ def _judged(one: _Said, every: Sequence[_Said], true: _Truth) -> Judged:
     scores, bad, values = one.scores[rows], one.bad[rows], true.values[rows]
     alike = {}
     for other in every:
-        if other is not one:
-            both = own & ~np.isnan(other.scores)
+        both = own & ~np.isnan(other.scores)
+        if other is not one and both.any():
             first, second = one.bad[both], other.bad[both]
             cells = (first & second, first & ~second, ~first & second, ~first & ~second)
             alike[other.of.receipt.step] = [int(each.sum()) for each in cells]

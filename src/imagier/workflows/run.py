@@ -169,21 +169,25 @@ def _receipts(collection: Collection, files: Files, summary: Summary) -> None:
     for step in files.rows:
         old = collection.receipt(step.name)
         fresh = files.fresh.get(step.name, [])
+        grown = old is not None and summary.items > old.items
         old = old if old is not None and old.key == step.key else None
         if old is not None and not fresh and (old.items, old.failed) == (summary.items, summary.failed):
             continue
-        facts = _facts(collection, step, fresh) if fresh or old is None else old.facts
+        if old is None or (grown and not fresh):
+            facts = _facts(collection, step, None)
+        else:
+            facts = _facts(collection, step, fresh) if fresh else old.facts
         made = receipt_of(step, step.key, summary.items, summary.seconds["pass"], facts, failed=summary.failed)
         collection.save_receipt(made)
 
 
-def _facts(collection: Collection, step: Bound, fresh: Sequence[str]) -> dict[str, Any]:
-    """What a row step's receipt says of a run's items; of all, where an earlier run died before it could say so."""
+def _facts(collection: Collection, step: Bound, fresh: Sequence[str] | None) -> dict[str, Any]:
+    """What a row step's receipt says of a run's items; None: of all, since an earlier run died before it could."""
     if step.step.facts is None:
         return {}
     own = {step.prefix + field.name: field.name for field in step.step.writes if not pa.types.is_binary(field.type)}
     table = collection.read(["id", *own])
-    if fresh:
+    if fresh is not None:
         table = table.filter(pc.is_in(table["id"], pa.array(fresh, pa.string())))
     columns, ids, _ = whole(table)
     return step.step.facts({own[name]: columns[name] for name in own}) if ids else {}
