@@ -12,7 +12,7 @@ $(BIN)/imagier: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/dev: $(BIN)/imagier
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[heic,onnxruntime,quantise,train,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[heic,onnxruntime,quantise,train,web,dev]"
 	touch $@
 
 demo: $(BIN)/imagier  ## draw the demo images, run the main job on them, lay them out in folders

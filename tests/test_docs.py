@@ -22,7 +22,7 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(
     "page",
     [
-        *(ROOT / "docs" / f"{name}.md" for name in ("guide", "models", "encoder", "training", "inspection")),
+        *(ROOT / "docs" / f"{name}.md" for name in ("guide", "models", "encoder", "training", "inspection", "web")),
         ROOT / "README.md",
     ],
     ids=lambda page: page.name,

@@ -166,6 +166,23 @@ def show(collection: Path, failed: bool) -> None:
 
 
 @verb
+@click.argument("collection", type=click.Path(path_type=Path))
+@click.option("--port", default=8080, show_default=True, help="0 takes a free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Any other than this machine's own needs a token.")
+@click.option("--token", help="What every request must show, as 'Authorization: Bearer TOKEN'.")
+def serve(collection: Path, port: int, host: str, token: str | None) -> None:
+    """Serve a COLLECTION to other programs: REST, under /api/v1, described by /api/v1/openapi.json."""
+    from imagier.collection import Collection
+    from imagier.types import SettingError
+
+    try:
+        from imagier.web.serve import serve as work
+    except ModuleNotFoundError as error:
+        raise SettingError(f"serve needs {error.name}: pip install 'imagier[web]'") from error
+    work(Collection.open(collection), host=host, port=port, token=token, tell=click.echo)
+
+
+@verb
 @COLLECTION
 @click.option("--by", default="group", show_default=True, metavar="COLUMN[,COLUMN]", help="What names the folders.")
 @click.option("--to", metavar="DIR", type=click.Path(path_type=Path), help="Where to [COLLECTION/organised].")

@@ -422,7 +422,7 @@ class Collection:
 
     def absolute(self, stored: str) -> str:
         """The path that was stored, made absolute."""
-        return os.path.normpath(self.folder / stored)
+        return os.path.normpath(os.path.join(self.folder, stored))
 
     def relocate(self, moved: Mapping[str, str]) -> None:
         """Note that files lie elsewhere now (absolute old path -> absolute new path); nothing is decoded again."""

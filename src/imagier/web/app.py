@@ -1,0 +1,66 @@
+"""The app: the API behind its guard, and every error one sentence."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection as Names
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+from starlette.responses import JSONResponse
+
+import imagier
+from imagier.types import CollectionError, ImagierError, ModelError
+from imagier.web import api
+from imagier.web.guard import LOOPBACK, MOST_BYTES, Guard
+from imagier.workflows.browse import Browser, NoSuchItem
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from imagier.collection import Collection
+
+_say = logging.getLogger("imagier.web")
+
+
+def make_app(
+    collection: Collection, *, token: str | None = None, hosts: Names[str] = LOOPBACK, most_bytes: int = MOST_BYTES
+) -> FastAPI:
+    """An ASGI app that serves a collection under /api/v1.
+
+    token: what every request must show, as `Authorization: Bearer TOKEN`; None: nobody is asked.
+    hosts: the names that it may be called by (the Host header, without a port); others are refused, so that no page of
+        another site can reach it by a name of its own.
+    most_bytes: of a request.
+    """
+    app = FastAPI(
+        title="imagier",
+        version=imagier.__version__,
+        summary="The items of a collection, their pictures, and what is like what.",
+        openapi_url=f"{api.ROOT}/openapi.json",
+        docs_url=None,  # FastAPI's pages fetch their scripts from elsewhere
+        redoc_url=None,
+    )
+    browser = Browser(collection)
+    browser.warm()
+    app.include_router(api.router(browser))
+    app.add_exception_handler(ImagierError, _told)
+    app.add_exception_handler(Exception, _failed)
+    app.add_middleware(Guard, hosts=hosts, token=token, most=most_bytes)
+    return app
+
+
+async def _told(_: Request, error: Exception) -> JSONResponse:
+    """What a person can put right."""
+    status = 400
+    if isinstance(error, NoSuchItem):
+        status = 404
+    elif isinstance(error, CollectionError | ModelError):
+        status = 409
+    return JSONResponse({"detail": str(error)}, status)
+
+
+async def _failed(request: Request, error: Exception) -> JSONResponse:
+    """What nobody foresaw: the log says it, and the answer no more than that."""
+    _say.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return JSONResponse({"detail": "the server failed at this; its log says how"}, 500)

@@ -1,0 +1,137 @@
+"""What stands before every request: who may ask, from where, how much; and what a browser is told to allow."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import time
+from collections.abc import Collection as Names
+from collections.abc import MutableMapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+MOST_BYTES = 256 * 2**20
+"""Of a request's body."""
+PATIENCE = 20.0
+"""Seconds in which a request's head must come, and its body begin."""
+PACE = 100_000
+"""Bytes of a body that must come in each second beyond."""
+SAFE = ("GET", "HEAD", "OPTIONS")
+HEADERS = {
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "x-frame-options": "DENY",
+}
+
+
+class CutOff(Exception):
+    """A body that is too large, or does not come."""
+
+
+class Guard:
+    """Middleware. hosts: names that this server may be called by, without a port; token: what must be shown, if any."""
+
+    def __init__(self, app: ASGIApp, *, hosts: Names[str], token: str | None, most: int = MOST_BYTES) -> None:
+        self.app, self.hosts, self.token, self.most = app, {each.lower() for each in hosts}, token, most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers: dict[bytes, list[bytes]] = {}
+        for name, value in scope["headers"]:
+            headers.setdefault(name, []).append(value)
+        begun, cut = False, None
+
+        async def sent(message: MutableMapping[str, Any]) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                if cut is not None:
+                    return  # what the app makes of half a body: ours is said below
+                begun = True
+                own = {name for name, _ in message["headers"]}
+                more = [(n.encode(), v.encode()) for n, v in HEADERS.items() if n.encode() not in own]
+                message = {**message, "headers": [*message["headers"], *more]}
+            elif not begun:
+                return
+            await send(message)
+
+        if (refusal := self._refusal(scope["method"], headers)) is not None:
+            await _say(sent, *refusal)
+            return
+        taken, whole, start = 0, False, time.monotonic()
+
+        async def received() -> MutableMapping[str, Any]:
+            nonlocal taken, whole, cut
+            if whole:
+                return await receive()  # until the client goes
+            try:
+                left = start + PATIENCE + taken / PACE - time.monotonic()
+                message = await asyncio.wait_for(receive(), max(0.0, left))
+            except TimeoutError as error:
+                cut = 408, "the request did not come to its end"
+                raise CutOff from error
+            taken += len(message.get("body", b""))
+            if taken > self.most:
+                cut = 413, self._too_large()
+                raise CutOff
+            whole = not message.get("more_body", False)
+            return message
+
+        try:
+            await self.app(scope, received, sent)
+        except CutOff:
+            if begun:
+                raise
+        if cut is not None and not begun:
+            status, why = cut
+            cut = None
+            await _say(sent, status, why)
+
+    def _refusal(self, method: str, headers: dict[bytes, list[bytes]]) -> tuple[int, str] | None:
+        """Status and reason, where a request is not for the app."""
+        named = headers.get(b"host", [])
+        host = _host("//" + named[0].decode("latin-1")) if len(named) == 1 else None
+        if host is None or host not in self.hosts:
+            return 421, "this server does not go by that name: open it by the address that it printed"
+        if self.token is not None:
+            shown = headers.get(b"authorization", [b""])[0]
+            if not hmac.compare_digest(shown, b"Bearer " + self.token.encode()):
+                return 401, "a token is needed: send it as the header 'Authorization: Bearer TOKEN'"
+        if method not in SAFE:
+            site = headers.get(b"sec-fetch-site", [b"same-origin"])[0]
+            origin = headers.get(b"origin", [])
+            same = all(urlsplit(each.decode("latin-1")).netloc == named[0].decode("latin-1") for each in origin)
+            if site not in (b"same-origin", b"none") or not same:
+                return 403, "another site's page asked for a change here: that is refused"
+        length = headers.get(b"content-length", [b"0"])[0]
+        if not length.isdigit():
+            return 400, "the content-length is no number"
+        return (413, self._too_large()) if int(length) > self.most else None
+
+    def _too_large(self) -> str:
+        return f"that is more than {self.most // 2**20} MB, the most that is taken at once"
+
+
+def _host(address: str) -> str | None:
+    try:
+        return urlsplit(address).hostname
+    except ValueError:
+        return None
+
+
+async def _say(send: Send, status: int, detail: str) -> None:
+    body = json.dumps({"detail": detail}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,118 @@
+"""serve: the app on an address of this machine, until it is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from imagier.types import SettingError
+from imagier.web.app import make_app
+from imagier.web.guard import LOOPBACK, PATIENCE
+
+if TYPE_CHECKING:
+    from imagier.collection import Collection
+
+MOST_HEAD = 64 * 2**10
+"""Bytes of a request's line and headers."""
+MOST_CALLS = 200
+"""Requests at once; more are told to come again."""
+
+
+class Patient(H11Protocol):
+    """HTTP that closes a connection whose request does not come: uvicorn waits for a head as long as it takes."""
+
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._late is not None:
+            self._late.cancel()
+        super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        waiting = self.cycle is None or self.cycle.response_complete
+        if waiting and self._late is None:
+            self._late = self.loop.call_later(PATIENCE, self._give_up)
+        elif not waiting and self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+    def _give_up(self) -> None:
+        self._late = None
+        if (self.cycle is None or self.cycle.response_complete) and not self.transport.is_closing():
+            self.transport.close()
+
+
+def serve(
+    collection: Collection, *, host: str, port: int, token: str | None, tell: Callable[[str], None] = print
+) -> None:
+    """Serve until it is stopped; `tell` is given the address once it answers.
+
+    Raises SettingError for an address beyond this machine without a token, and for one that cannot be had.
+    """
+    if not _is_own(host) and not token:
+        raise SettingError(
+            f"--host {host} lets other machines in: give a --token TOKEN, which they must show, or leave --host out"
+        )
+    names = [*LOOPBACK, host] if host not in ("0.0.0.0", "::") else [*LOOPBACK, socket.gethostname(), *_addresses()]
+    app = make_app(collection, token=token, hosts=names)
+    bound = _bound(host, port)
+    config = uvicorn.Config(
+        app,
+        http=Patient,
+        ws="none",
+        log_level="warning",
+        server_header=False,
+        h11_max_incomplete_event_size=MOST_HEAD,
+        limit_concurrency=MOST_CALLS,
+        timeout_graceful_shutdown=5,
+    )
+    shown = f"[{host}]" if ":" in host else host
+    tell(f"http://{shown}:{bound.getsockname()[1]}/api/v1   (Ctrl-C stops it)")
+    with contextlib.closing(bound):
+        uvicorn.Server(config).run(sockets=[bound])
+
+
+def _is_own(host: str) -> bool:
+    """Whether nobody but this machine can reach it."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _addresses() -> list[str]:
+    """By which others may call this machine."""
+    with contextlib.suppress(socket.gaierror):  # its name may be known to nobody: then they call it by that
+        return [str(each[4][0]) for each in socket.getaddrinfo(socket.gethostname(), None)]
+    return []
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    opened = contextlib.ExitStack()
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        # By its protocol asyncio knows that it may turn off waiting for more to send, 40 ms an answer.
+        made = opened.enter_context(socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP))
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((host, port))
+        made.listen(2048)  # from here on a client waits, and is not refused
+    except (OSError, OverflowError) as error:
+        opened.close()
+        why = getattr(error, "strerror", None) or error
+        raise SettingError(f"{host}, port {port} cannot be had: {why}. Another: --port 0 takes a free one") from error
+    return made
