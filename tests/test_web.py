@@ -31,7 +31,7 @@ from PIL import Image as Pillow
 from imagier.cli import main
 from imagier.collection import Collection
 from imagier.types import SettingError
-from imagier.web import make_app
+from imagier.web import api, make_app
 from imagier.web.serve import serve
 from imagier.workflows import browse
 from imagier.workflows.browse import Browser
@@ -76,7 +76,7 @@ def test_about_says_what_there_is(client, collection):
     assert told["version"] == collection.version
     assert told["columns"]["group"] == "number"
     assert told["columns"]["far"] == "boolean"
-    assert not {"thumbnail", "embedding", "masks"} & set(told["columns"])
+    assert not {"thumbnail", "embedding", "masks", "path", "paths"} & set(told["columns"])
 
 
 def test_a_page_is_what_the_collection_holds(client, collection):
@@ -113,6 +113,38 @@ def test_conditions_filter(client, collection, where, fits):
     assert told["total"] == len(told["items"])
 
 
+def test_a_number_as_it_is_shown_is_the_number(client):
+    for row in client.get("/api/v1/items", params={"columns": "id,x,y"}).json()["items"]:
+        for sign in ("=", ">=", "<="):
+            where = [f"x{sign}{row['x']}", f"y{sign}{row['y']}"]
+            told = client.get("/api/v1/items", params={"where": where, "columns": "id"}).json()["items"]
+            assert {"id": row["id"]} in told
+    for far in ("16777217", "9007199254740993", "1e39", "-1e400"):
+        assert client.get("/api/v1/items", params={"where": f"x<{far}"}).status_code == 200
+
+
+def test_columns_that_are_being_replaced_are_not_seen(collection, tmp_path):
+    copy = Collection.open(shutil.copytree(collection.folder, tmp_path / "copy"))
+    copy.table(copy.state.items).add_columns(pa.schema([pa.field("group~new", pa.int32())]))
+    client = TestClient(make_app(copy), base_url=HOME)
+    assert "group~new" not in client.get("/api/v1").json()["columns"]
+    assert client.get("/api/v1/items", params={"columns": "group"}).json()["total"] == len(copy)
+
+
+def test_nothing_tells_where_the_files_lie(client, collection):
+    item = ids(client)[0]
+    for path in (
+        "",
+        "/items",
+        f"/items/{item}",
+        f"/items/{item}/similar",
+        "/search?text=a",
+        "/items?where=path~a",
+        "/clusters",
+    ):
+        assert str(collection.folder.parent) not in client.get(f"/api/v1{path}").text
+
+
 def test_arrow_is_given_to_who_accepts_it(client, collection):
     told = client.get(
         "/api/v1/items",
@@ -139,6 +171,8 @@ def test_pictures_are_the_items_own(client, collection):
             assert np.asarray(whole).max() > 200
         half = Pillow.open(io.BytesIO(client.get(f"/api/v1/items/{row['id']}/image", params={"side": 20}).content))
         assert max(half.size) == 20
+        again = client.get(f"/api/v1/items/{row['id']}/thumbnail", headers={"if-none-match": small.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
         mask = client.get(f"/api/v1/items/{row['id']}/masks/masks")
         assert mask.content == row["masks"]
         assert mask.headers["content-type"] == "image/png"
@@ -238,7 +272,7 @@ def test_a_collection_without_items_has_empty_pages(tmp_path):
 def test_what_does_not_fit_is_said(client, path, status, says):
     told = client.get(path)
     assert told.status_code == status
-    assert says in told.text
+    assert says in told.json()["detail"]
 
 
 def test_only_masks_are_given_as_masks(client):
@@ -260,6 +294,7 @@ def test_a_file_that_has_gone_is_said_and_nothing_else_is_read(collection, clien
         told = client.get(f"/api/v1/items/{row['id']}/image")
         assert told.status_code == 409
         assert "gone or has changed" in told.json()["detail"]
+        assert str(collection.folder.parent) not in told.text
     finally:
         path.unlink()
         path.write_bytes(kept)
@@ -344,6 +379,7 @@ def test_its_own_names_are_served(client, host):
     [
         {"origin": "http://evil.example"},
         {"origin": "null"},
+        {"origin": "http://["},
         {"origin": "http://127.0.0.1:9999"},
         {"sec-fetch-site": "cross-site"},
         {"sec-fetch-site": "same-site"},
@@ -407,6 +443,37 @@ CONDITIONS = st.builds(
 @given(where=st.lists(CONDITIONS, max_size=3))
 def test_conditions_fit_or_are_refused(client, where):
     assert client.get("/api/v1/items", params={"where": where}).status_code in (200, 400)
+
+
+def test_searches_that_wait_leave_room_for_others(collection, monkeypatch):
+    begun, going = threading.Semaphore(0), threading.Event()
+
+    def slow(*_: object, **__: object) -> None:
+        begun.release()
+        going.wait(20)
+        raise SettingError("late")
+
+    monkeypatch.setattr(api, "search", slow)
+    found: list[int] = []
+    with TestClient(make_app(collection), base_url=HOME, raise_server_exceptions=False) as client:
+
+        def ask() -> None:
+            found.append(client.get("/api/v1/search", params={"text": "a"}).status_code)
+
+        threads = [threading.Thread(target=ask) for _ in range(api.QUEUE + 5)]
+        for each in threads:
+            each.start()
+        assert begun.acquire(timeout=20)
+        for _ in range(200):
+            if found == [503] * 5:
+                break
+            time.sleep(0.05)
+        assert found == [503] * 5
+        assert client.get("/api/v1/items").status_code == 200
+        going.set()
+        for each in threads:
+            each.join()
+    assert sorted(found) == [400] * api.QUEUE + [503] * 5
 
 
 def test_openapi_describes_every_route_with_examples(client):

@@ -244,10 +244,11 @@ class Collection:
             raise SettingError(f"the condition {where!r} cannot be used: {error}") from error
         table = table.sort_by("id")
         if derived := [name for name in DERIVED.names if name in wanted]:
-            table = self._derive(table, derived)
+            table = self.derive(table, derived)
         return table.select(wanted)
 
-    def _derive(self, table: pa.Table, names: Sequence[str]) -> pa.Table:
+    def derive(self, table: pa.Table, names: Sequence[str]) -> pa.Table:
+        """Items with columns of DERIVED more, by what their `file` is called now."""
         files = self._files()
         by_hash: dict[str, list[tuple[str, str]]] = {}
         if files is not None:

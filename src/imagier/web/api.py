@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import shutil
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import pyarrow as pa
-from fastapi import APIRouter, Header, Query, Response, UploadFile
+from fastapi import APIRouter, Header, HTTPException, Query, Response, UploadFile
 from fastapi import Path as InPath
 from pydantic import BaseModel, Field
 
@@ -19,15 +24,20 @@ from imagier.workflows.search import SearchResult, search
 
 ROOT = "/api/v1"
 ARROW = "application/vnd.apache.arrow.stream"
-KEPT = {"cache-control": "private, max-age=3600"}
-"""Of pictures: an item's id says what it is."""
 MOST_HITS = 200
 SENT = "the image that was sent"
-_ONE = threading.Lock()
-"""One image is searched with at a time: each loads the collection's networks."""
+QUEUE = 32
+"""Searches, and as many pictures, that are under way or wait at once."""
+THREADS = 3 * QUEUE
+"""Of the server: when all of those wait, as many are left for what is quick."""
+_search = threading.Semaphore(1), threading.BoundedSemaphore(QUEUE)
+_decode = threading.Semaphore(os.cpu_count() or 1), threading.BoundedSemaphore(QUEUE)
+"""How many at once, and how many with those that wait for them."""
 
 Item = dict[str, Any]
 Id = Annotated[str, InPath(description="An item's id.", max_length=100)]
+Known = Annotated[str, Header(include_in_schema=False)]
+"""The tag of what the client has."""
 Count = Annotated[int, Query(ge=1, le=MOST_HITS, description="How many, at most.")]
 
 
@@ -102,9 +112,33 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         404: "There is no such item, or no such picture of it.",
         409: "The collection cannot give it, such as a file that is gone.",
         413: "Too large.",
+        503: "Too many wait: come again.",
+        422: "A value that is none, or out of range.",
         421: "Called by a name that is not this server's.",
     }.items()
 }
+
+
+@contextmanager
+def _in_turn(turns: tuple[threading.Semaphore, threading.BoundedSemaphore]) -> Iterator[None]:
+    """What takes a while, so many at once: a search loads the collection's networks, a picture may be a large file."""
+    at_once, queue = turns
+    if not queue.acquire(blocking=False):
+        raise HTTPException(503, "many wait for this already: try again in some seconds", {"retry-after": "5"})
+    try:
+        with at_once:
+            yield
+    finally:
+        queue.release()
+
+
+def _picture(data: bytes, kind: str, known: str) -> Response:
+    """A picture, or no more than that it is what the client has."""
+    tag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
+    headers = {"cache-control": "private, no-cache", "etag": tag}
+    if known == tag:
+        return Response(status_code=304, headers=headers)
+    return Response(data, media_type=kind, headers=headers)
 
 
 def router(browser: Browser) -> APIRouter:
@@ -157,43 +191,49 @@ def router(browser: Browser) -> APIRouter:
         return browser.item(item)
 
     @routes.get("/items/{item}/thumbnail", response_class=Response, responses={200: {"content": {"image/jpeg": {}}}})
-    def thumbnail(item: Id) -> Response:
+    def thumbnail(item: Id, if_none_match: Known = "") -> Response:
         """A small picture of it."""
-        return Response(browser.thumbnail(item), media_type="image/jpeg", headers=KEPT)
+        return _picture(browser.thumbnail(item), "image/jpeg", if_none_match)
 
     @routes.get("/items/{item}/image", response_class=Response, responses={200: {"content": {"image/jpeg": {}}}})
-    def image(item: Id, side: Annotated[int, Query(ge=1, le=SIDE)] = 1024) -> Response:
+    def image(item: Id, side: Annotated[int, Query(ge=1, le=SIDE)] = 1024, if_none_match: Known = "") -> Response:
         """The item from its own file, in 8 bits, at most so many pixels a side."""
-        return Response(browser.picture(item, side), media_type="image/jpeg", headers=KEPT)
+        with _in_turn(_decode):
+            return _picture(browser.picture(item, side), "image/jpeg", if_none_match)
 
     @routes.get(
         "/items/{item}/masks/{column}", response_class=Response, responses={200: {"content": {"image/png": {}}}}
     )
-    def mask(item: Id, column: Annotated[str, InPath(max_length=LONGEST, examples=["defect_masks"])]) -> Response:
+    def mask(
+        item: Id,
+        column: Annotated[str, InPath(max_length=LONGEST, examples=["defect_masks"])],
+        if_none_match: Known = "",
+    ) -> Response:
         """A mask or label image of it, of the image's own size."""
-        return Response(browser.mask(item, column), media_type="image/png", headers=KEPT)
+        return _picture(browser.mask(item, column), "image/png", if_none_match)
 
     @routes.get("/items/{item}/similar", response_model=Hits)
     def similar(item: Id, n: Count = 20) -> Hits:
         """More like this."""
         browser.item(item)
-        return _hits(search(collection, like=item, n=n), said=f"item {item}")
+        with _in_turn(_search):
+            return _hits(search(collection, like=item, n=n), said=f"item {item}")
 
     @routes.get("/search", response_model=Hits)
     def by_text(text: Annotated[str, Query(min_length=1, max_length=LONGEST)], n: Count = 20) -> Hits:
         """By words, where the collection's encoder knows them (CLIP)."""
-        with _ONE:
+        with _in_turn(_search):
             return _hits(search(collection, text=text, n=n))
 
     @routes.post("/search", response_model=Hits)
     def by_image(image: UploadFile, n: Count = 20) -> Hits:
         """By an image of any format. It is kept apart, and removed at once."""
-        with tempfile.TemporaryDirectory(prefix="imagier-") as folder:
+        with _in_turn(_search), tempfile.TemporaryDirectory(prefix="imagier-") as folder:
             path = Path(folder) / "image"
-            path.write_bytes(image.file.read())
+            with path.open("wb") as file:
+                shutil.copyfileobj(image.file, file)
             try:
-                with _ONE:
-                    return _hits(search(collection, image=path, n=n), said=SENT)
+                return _hits(search(collection, image=path, n=n), said=SENT)
             except ImagierError as error:
                 raise type(error)(str(error).replace(str(path), SENT)) from error
 

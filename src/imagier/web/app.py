@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncIterator
 from collections.abc import Collection as Names
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from anyio import to_thread
 from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
 from starlette.responses import JSONResponse
 
 import imagier
@@ -16,6 +20,8 @@ from imagier.web.guard import LOOPBACK, MOST_BYTES, Guard
 from imagier.workflows.browse import Browser, NoSuchItem
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from starlette.requests import Request
 
     from imagier.collection import Collection
@@ -34,6 +40,7 @@ def make_app(
     most_bytes: of a request.
     """
     app = FastAPI(
+        lifespan=_alive,
         title="imagier",
         version=imagier.__version__,
         summary="The items of a collection, their pictures, and what is like what.",
@@ -43,21 +50,38 @@ def make_app(
     )
     browser = Browser(collection)
     browser.warm()
+    app.state.folder = collection.folder
     app.include_router(api.router(browser))
     app.add_exception_handler(ImagierError, _told)
+    app.add_exception_handler(RequestValidationError, _misfit)
     app.add_exception_handler(Exception, _failed)
     app.add_middleware(Guard, hosts=hosts, token=token, most=most_bytes)
     return app
 
 
-async def _told(_: Request, error: Exception) -> JSONResponse:
-    """What a person can put right."""
+@asynccontextmanager
+async def _alive(_: FastAPI) -> AsyncIterator[None]:
+    """Threads enough that those which wait in turn leave some."""
+    to_thread.current_default_thread_limiter().total_tokens = api.THREADS
+    yield
+
+
+async def _misfit(_: Request, error: Exception) -> JSONResponse:
+    """Values that are none, in a sentence."""
+    assert isinstance(error, RequestValidationError)
+    whys = [f"{each['loc'][-1]}: {each['msg'][:1].lower()}{each['msg'][1:]}" for each in error.errors()]
+    return JSONResponse({"detail": "; ".join(whys[:5])}, 422)
+
+
+async def _told(request: Request, error: Exception) -> JSONResponse:
+    """What a person can put right, without where on this machine the collection lies."""
     status = 400
     if isinstance(error, NoSuchItem):
         status = 404
     elif isinstance(error, CollectionError | ModelError):
         status = 409
-    return JSONResponse({"detail": str(error)}, status)
+    folder: Path = request.app.state.folder
+    return JSONResponse({"detail": str(error).replace(str(folder), folder.name)}, status)
 
 
 async def _failed(request: Request, error: Exception) -> JSONResponse:

@@ -109,11 +109,11 @@ class Guard:
         if method not in SAFE:
             site = headers.get(b"sec-fetch-site", [b"same-origin"])[0]
             origin = headers.get(b"origin", [])
-            same = all(urlsplit(each.decode("latin-1")).netloc == named[0].decode("latin-1") for each in origin)
+            same = all(_netloc(each.decode("latin-1")) == named[0].decode("latin-1") for each in origin)
             if site not in (b"same-origin", b"none") or not same:
                 return 403, "another site's page asked for a change here: that is refused"
         length = headers.get(b"content-length", [b"0"])[0]
-        if not length.isdigit():
+        if not length.isdigit() or len(length) > 20:
             return 400, "the content-length is no number"
         return (413, self._too_large()) if int(length) > self.most else None
 
@@ -124,6 +124,13 @@ class Guard:
 def _host(address: str) -> str | None:
     try:
         return urlsplit(address).hostname
+    except ValueError:
+        return None
+
+
+def _netloc(address: str) -> str | None:
+    try:
+        return urlsplit(address).netloc
     except ValueError:
         return None
 

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from imagier import images
 from imagier.collection import DERIVED, Collection, content_of
-from imagier.types import CollectionError, SettingError, nearest
+from imagier.types import CollectionError, ImagierError, SettingError, nearest
 
 _say = logging.getLogger(__name__)
 
@@ -31,6 +31,8 @@ LONGEST = 500
 """Letters of a condition."""
 SIDE = 4096
 """Pixels of the longer side of a picture, at most."""
+HIDDEN = ("path", "paths")
+"""Where files lie is nobody's business who only looks: `name` says which they are."""
 FRESH = 1.0
 """Seconds for which nobody looks whether the collection has changed."""
 CONDITION = re.compile(r"\s*([^\s=!<>~]+)\s*(!=|<=|>=|=|<|>|~)(.*)", re.DOTALL)
@@ -86,7 +88,12 @@ class Browser:
 
     def columns(self) -> dict[str, str]:
         """What pages can show, be filtered and be sorted by: name -> text, number, boolean or list."""
-        return {field.name: _kind(field.type) for field in self._now().table.schema}
+        return {field.name: _kind(field.type) for field in self._offered().schema}
+
+    def _offered(self) -> pa.Table:
+        """What is light, less where files lie on this machine."""
+        table = self._now().table
+        return table.select([name for name in table.column_names if name not in HIDDEN])
 
     def page(
         self,
@@ -110,7 +117,7 @@ class Browser:
             raise SettingError(f"limit cannot be {limit}: it takes 0 to {MOST}")
         if offset < 0:
             raise SettingError(f"offset cannot be {offset}: it counts from 0")
-        table = self._now().table
+        table = self._offered()
         given = list(table.column_names if columns is None else columns)
         for name in given:
             _known(table, name)
@@ -127,7 +134,8 @@ class Browser:
     def item(self, item: str) -> dict[str, Any]:
         """All that is light of an item. Raises NoSuchItem."""
         now = self._now()
-        return Page(now.table.slice(_row(now, item), 1), 1).rows()[0]
+        row = Page(now.table.slice(_row(now, item), 1), 1).rows()[0]
+        return {name: value for name, value in row.items() if name not in HIDDEN}
 
     def thumbnail(self, item: str) -> bytes:
         """Its thumbnail, a JPEG. Raises NoSuchItem."""
@@ -137,7 +145,8 @@ class Browser:
         """A mask or label image of it, by the column that holds it: a PNG. Raises NoSuchItem, SettingError."""
         dataset = self._now().dataset
         schema = dataset.schema if dataset is not None else pa.schema([])
-        masks = [each.name for each in schema if pa.types.is_binary(each.type) and each.name != "thumbnail"]
+        binary = [each.name for each in schema if pa.types.is_binary(each.type)]
+        masks = [name for name in binary if name != "thumbnail" and "~" not in name]
         if column not in masks:
             raise SettingError(nearest("mask", column, masks) if masks else "this collection has no masks")
         return self._binary(item, column)
@@ -151,7 +160,11 @@ class Browser:
             raise SettingError(f"side cannot be {side}: it takes 1 to {SIDE} pixels")
         now = self._now()
         row = now.table.slice(_row(now, item), 1).to_pylist()[0]
-        found = images.decode(content_of(row), page=row["page"])
+        try:
+            content = content_of(row)
+        except CollectionError as error:  # which tells of the paths where it was
+            raise CollectionError(f"the file of item {item} is gone or has changed: run again") from error
+        found = images.decode(content, page=row["page"])
         image = images.to_uint8(found.image, found.black, found.white)
         if row["box"] is not None:
             x0, y0, x1, y1 = (round(edge) for edge in row["box"])
@@ -163,8 +176,10 @@ class Browser:
         try:
             data = _taken_at(now, item, column)
         except OSError:  # a run has tidied away what this moment was made of
-            now = self._now(anew=True)
-            data = _taken_at(now, item, column)
+            try:
+                data = _taken_at(self._now(anew=True), item, column)
+            except OSError as error:
+                raise CollectionError(f"item {item} cannot be read now: the collection is being changed") from error
         if data is None:
             raise NoSuchItem(f"item {item} has no {column}")
         return data
@@ -185,8 +200,8 @@ class Browser:
         made = None
         try:
             made = _taken(self.collection)
-        except CollectionError as error:  # what was there is shown on, and looked for again
-            _say.warning("%s", error)
+        except (ImagierError, OSError, ValueError) as error:  # what was there is shown on, and looked for again
+            _say.warning("the collection cannot be taken in anew: %s", error)
         finally:
             with self._lock:
                 self._held, self._renewing = made or self._held, False
@@ -201,15 +216,14 @@ def _taken_at(now: _Snapshot, item: str, column: str) -> bytes | None:
 def _taken(collection: Collection) -> _Snapshot:
     version = collection.version
     dataset = collection.table(collection.state.items)
-    schema = dataset.schema if dataset is not None else pa.schema([])
-    table = collection.read([*(each.name for each in schema if _is_light(each)), *DERIVED.names])
     if dataset is None:
-        return _Snapshot(version, table, {}, None, np.zeros(0, np.int64))
-    # A run may have written between the two: of the items that came only those are taken that both have.
-    places = pc.index_in(table["id"], dataset.to_table(columns=["id"])["id"].combine_chunks()).combine_chunks()
-    table = table.filter(places.is_valid()).combine_chunks()
+        return _Snapshot(version, collection.read(), {}, None, np.zeros(0, np.int64))
+    names = [each.name for each in dataset.schema if _is_light(each) and "~" not in each.name]  # ~: being replaced
+    table = dataset.to_table(columns=names)
+    places = pc.sort_indices(table["id"])
+    table = collection.derive(table.take(places), DERIVED.names).combine_chunks()
     rows = {item: at for at, item in enumerate(table["id"].to_pylist())}
-    return _Snapshot(version, table, rows, dataset, places.drop_null().to_numpy().astype(np.int64))
+    return _Snapshot(version, table, rows, dataset, places.to_numpy().astype(np.int64))
 
 
 def _is_light(field: pa.Field) -> bool:
@@ -250,16 +264,17 @@ def _fitting(table: pa.Table, condition: str) -> np.ndarray:
     column = table[name]
     if kind == "list":
         raise SettingError(f"where cannot go by {name!r}, which holds several values")
+    if kind == "number":
+        column = column.cast(pa.float64(), safe=False)
+    single = pa.types.is_float32(table.schema.field(name).type)
     if sign == "~":
         if kind != "text":
             raise SettingError(f"{name}~ cannot be: {name} holds no text")
         fits = pc.match_substring(column, value, ignore_case=True)
     elif sign in COMPARE:
-        fits = COMPARE[sign](column, _value(name, kind, value))
+        fits = COMPARE[sign](column, _value(name, kind, value, single))
     else:
-        among = [_value(name, kind, each.strip()) for each in value.split("|")] if value else []
-        if kind == "number":
-            column = column.cast(pa.float64(), safe=False)
+        among = [_value(name, kind, each.strip(), single) for each in value.split("|")] if value else []
         fits = pc.is_in(column, pa.array(among, column.type)) if among else pc.is_null(table[name])
         if sign == "!=":
             fits = pc.invert(fits)
@@ -267,7 +282,8 @@ def _fitting(table: pa.Table, condition: str) -> np.ndarray:
     return made
 
 
-def _value(name: str, kind: str, text: str) -> Any:
+def _value(name: str, kind: str, text: str, single: bool) -> Any:
+    """What a column is compared with. single: its numbers are float32, and so the nearest of those is meant."""
     if kind == "text":
         return text
     if kind == "boolean" and text.lower() in TRUE + FALSE:
@@ -276,9 +292,10 @@ def _value(name: str, kind: str, text: str) -> Any:
         number = float(text)
     except ValueError:
         number = math.nan
-    if kind == "boolean" or not math.isfinite(number):
+    if kind == "boolean" or math.isnan(number):
         raise SettingError(f"{name} cannot be {text[:60]!r}: it is a {kind}")
-    return int(number) if number.is_integer() and abs(number) < 2**53 else number
+    with np.errstate(over="ignore"):
+        return float(np.float32(number)) if single else number
 
 
 def _order(table: pa.Table, sort: str) -> np.ndarray | None:
