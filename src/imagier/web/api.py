@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field
 
 from imagier.outputs import shown
 from imagier.types import ImagierError
-from imagier.workflows.browse import LONGEST, MOST, SIDE, Browser
+from imagier.workflows.browse import HIDDEN, LONGEST, MOST, SIDE, Browser
 from imagier.workflows.search import SearchResult, search
 
 ROOT = "/api/v1"
@@ -254,5 +254,5 @@ def router(browser: Browser) -> APIRouter:
 
 def _hits(found: SearchResult, said: str | None = None) -> Hits:
     told = found.as_dict()
-    hits = [{name: value for name, value in hit.items() if name not in ("path", "paths")} for hit in told["hits"]]
+    hits = [{name: value for name, value in hit.items() if name not in HIDDEN} for hit in told["hits"]]
     return Hits(query=said or told["query"], items=told["items"], exact=told["exact"], recall=told["recall"], hits=hits)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MOST_BYTES = 256 * 2**20
 """Of a request's body."""
-PATIENCE = 20.0
-"""Seconds in which a request's head must come, and its body begin."""
+PATIENCE = 14.0
+"""Seconds in which a request's head must come, and as many in which its body must begin: cut within half a minute."""
 PACE = 100_000
 """Bytes of a body that must come in each second beyond."""
 SAFE = ("GET", "HEAD", "OPTIONS")

@@ -88,12 +88,7 @@ class Browser:
 
     def columns(self) -> dict[str, str]:
         """What pages can show, be filtered and be sorted by: name -> text, number, boolean or list."""
-        return {field.name: _kind(field.type) for field in self._offered().schema}
-
-    def _offered(self) -> pa.Table:
-        """What is light, less where files lie on this machine."""
-        table = self._now().table
-        return table.select([name for name in table.column_names if name not in HIDDEN])
+        return {field.name: _kind(field.type) for field in _offered(self._now().table).schema}
 
     def page(
         self,
@@ -117,7 +112,7 @@ class Browser:
             raise SettingError(f"limit cannot be {limit}: it takes 0 to {MOST}")
         if offset < 0:
             raise SettingError(f"offset cannot be {offset}: it counts from 0")
-        table = self._offered()
+        table = _offered(self._now().table)
         given = list(table.column_names if columns is None else columns)
         for name in given:
             _known(table, name)
@@ -134,8 +129,7 @@ class Browser:
     def item(self, item: str) -> dict[str, Any]:
         """All that is light of an item. Raises NoSuchItem."""
         now = self._now()
-        row = Page(now.table.slice(_row(now, item), 1), 1).rows()[0]
-        return {name: value for name, value in row.items() if name not in HIDDEN}
+        return Page(_offered(now.table).slice(_row(now, item), 1), 1).rows()[0]
 
     def thumbnail(self, item: str) -> bytes:
         """Its thumbnail, a JPEG. Raises NoSuchItem."""
@@ -205,6 +199,11 @@ class Browser:
         finally:
             with self._lock:
                 self._held, self._renewing = made or self._held, False
+
+
+def _offered(table: pa.Table) -> pa.Table:
+    """What is light, less where files lie on this machine."""
+    return table.select([name for name in table.column_names if name not in HIDDEN])
 
 
 def _taken_at(now: _Snapshot, item: str, column: str) -> bytes | None:
