@@ -86,6 +86,10 @@ class Browser:
         """Take in what is light now, so that the first page need not wait for it. Raises CollectionError."""
         self._now()
 
+    def light(self) -> pa.Table:
+        """All items with what pages can show of them, sorted by id."""
+        return _offered(self._now().table)
+
     def columns(self) -> dict[str, str]:
         """What pages can show, be filtered and be sorted by: name -> text, number, boolean or list."""
         return {field.name: _kind(field.type) for field in _offered(self._now().table).schema}
