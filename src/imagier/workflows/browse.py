@@ -54,7 +54,7 @@ class Page:
 
     def rows(self) -> list[dict[str, Any]]:
         """JSON values: what is no number is null."""
-        return [{name: _plain(value) for name, value in row.items()} for row in self.items.to_pylist()]
+        return [{name: plain(value) for name, value in row.items()} for row in self.items.to_pylist()]
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Browser:
 
     def columns(self) -> dict[str, str]:
         """What pages can show, be filtered and be sorted by: name -> text, number, boolean or list."""
-        return {field.name: _kind(field.type) for field in _offered(self._now().table).schema}
+        return {field.name: kind_of(field.type) for field in _offered(self._now().table).schema}
 
     def page(
         self,
@@ -120,9 +120,7 @@ class Browser:
         given = list(table.column_names if columns is None else columns)
         for name in given:
             _known(table, name)
-        fits = np.ones(table.num_rows, bool)
-        for each in where:
-            fits &= _fitting(table, each)
+        fits = fitting(table, where)
         rows = np.flatnonzero(fits)
         order = _order(table, sort)
         if order is not None:
@@ -246,12 +244,21 @@ def _known(table: pa.Table, name: str) -> pa.DataType:
     return table.schema.field(name).type
 
 
-def _kind(kind: pa.DataType) -> str:
+def kind_of(kind: pa.DataType) -> str:
+    """What a column holds, for a person: text, number, boolean or list."""
     if pa.types.is_boolean(kind):
         return "boolean"
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
         return "number"
     return "text" if pa.types.is_string(kind) or pa.types.is_large_string(kind) else "list"
+
+
+def fitting(table: pa.Table, where: Sequence[str]) -> np.ndarray:
+    """Which rows fit all conditions, (n,) bool: see `Browser.page`. Raises SettingError."""
+    fits = np.ones(table.num_rows, bool)
+    for each in where:
+        fits &= _fitting(table, each)
+    return fits
 
 
 def _fitting(table: pa.Table, condition: str) -> np.ndarray:
@@ -263,7 +270,7 @@ def _fitting(table: pa.Table, condition: str) -> np.ndarray:
             f"verdict=bad, in at most {LONGEST} letters"
         )
     name, sign, value = parts[1], parts[2], parts[3].strip()
-    kind = _kind(_known(table, name))
+    kind = kind_of(_known(table, name))
     column = table[name]
     if kind == "list":
         raise SettingError(f"where cannot go by {name!r}, which holds several values")
@@ -306,7 +313,7 @@ def _order(table: pa.Table, sort: str) -> np.ndarray | None:
     keys = []
     for each in sort.split(",") if sort else []:
         name = each.strip().removeprefix("-")
-        if _kind(_known(table, name)) == "list":
+        if kind_of(_known(table, name)) == "list":
             raise SettingError(f"sort cannot go by {name!r}, which holds several values")
         keys.append((name, "descending" if each.strip().startswith("-") else "ascending"))
     if not keys:
@@ -315,7 +322,8 @@ def _order(table: pa.Table, sort: str) -> np.ndarray | None:
     return made.astype(np.int64)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A JSON value: numbers with as many digits as float32 has, null for what is none."""
     if isinstance(value, float):
         return float(np.format_float_positional(np.float32(value), trim="0")) if math.isfinite(value) else None
-    return [_plain(each) for each in value] if isinstance(value, list) else value
+    return [plain(each) for each in value] if isinstance(value, list) else value

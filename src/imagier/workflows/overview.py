@@ -1,0 +1,114 @@
+"""overview: what all items of a collection have in a column, at once: for filters, maps and colours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from imagier.types import SettingError, nearest
+from imagier.workflows.browse import Browser, NoSuchItem, fitting, kind_of, plain
+
+MOST_VALUES = 200
+"""Of a column that are told with their counts, the most frequent."""
+BINS = 24
+"""Of a column of numbers."""
+MOST_SOME = 1000
+"""Items that can be named at once."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How the values of a column lie among the items that fit."""
+
+    kind: str
+    """text, number or boolean."""
+    items: int
+    """How many have a value."""
+    without: int
+    """How many have none."""
+    distinct: int
+    values: tuple[tuple[Any, int], ...]
+    """Each value with its count, the most frequent first, where there are not too many."""
+    low: float | None = None
+    high: float | None = None
+    """Of numbers: the least and the greatest."""
+    bins: tuple[int, ...] = ()
+    """Of numbers: how many lie in each of as many equal parts from low to high."""
+
+
+def spread(browser: Browser, column: str, where: Sequence[str] = ()) -> Spread:
+    """How a column's values lie. Raises SettingError for one that is not there or holds several values."""
+    table = browser.light()
+    if column not in table.column_names:
+        raise SettingError(nearest("column", column, table.column_names))
+    kind = kind_of(table.schema.field(column).type)
+    if kind == "list":
+        raise SettingError(f"{column!r} holds several values an item: there is nothing to count")
+    fits = fitting(table, where)
+    held = table[column].filter(pa.array(fits)).drop_null().combine_chunks()
+    counted = held.value_counts()
+    distinct = len(counted)
+    pairs = sorted(
+        ((plain(each["values"]), each["counts"]) for each in counted.to_pylist()) if distinct <= 10_000 else (),
+        key=lambda pair: (-pair[1], str(pair[0])),
+    )
+    low = high = None
+    bins: tuple[int, ...] = ()
+    if kind == "number" and len(held):
+        numbers = held.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        numbers = numbers[np.isfinite(numbers)]
+        if len(numbers):
+            low, high = float(numbers.min()), float(numbers.max())
+            bins = tuple(np.histogram(numbers, BINS, (low, high))[0].tolist())
+    return Spread(
+        kind=kind,
+        items=len(held),
+        without=int(fits.sum()) - len(held),
+        distinct=distinct,
+        values=tuple(pairs[:MOST_VALUES]),
+        low=None if low is None else plain(low),
+        high=None if high is None else plain(high),
+        bins=bins,
+    )
+
+
+def values(browser: Browser, columns: Sequence[str], where: Sequence[str] = ()) -> dict[str, list[Any]]:
+    """Column -> its value of every item that fits, sorted by id. What is no finite number is null.
+
+    Raises SettingError for a column that is not there.
+    """
+    table = browser.light()
+    for name in columns:
+        if name not in table.column_names:
+            raise SettingError(nearest("column", name, table.column_names))
+    some = table.select(list(dict.fromkeys(columns))).filter(pa.array(fitting(table, where)))
+    return {name: _finite(some[name]) for name in some.column_names}
+
+
+def some(browser: Browser, ids: Sequence[str], columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """These items, in this order. Raises NoSuchItem, SettingError."""
+    if len(ids) > MOST_SOME:
+        raise SettingError(f"{len(ids)} items are too many at once: ask for {MOST_SOME} at most")
+    table = browser.light()
+    given = table.column_names if columns is None else list(columns)
+    for name in given:
+        if name not in table.column_names:
+            raise SettingError(nearest("column", name, table.column_names))
+    rows = pc.index_in(pa.array(ids, pa.string()), table["id"].combine_chunks())
+    if rows.null_count:
+        raise NoSuchItem(f"there is no item {ids[rows.is_null().index(True).as_py()][:100]!r}")
+    return [{name: plain(value) for name, value in row.items()} for row in table.select(given).take(rows).to_pylist()]
+
+
+def _finite(column: pa.ChunkedArray) -> list[Any]:
+    if not pa.types.is_floating(column.type):
+        made: list[Any] = column.to_pylist()
+        return made
+    # Five digits are more than a screen has pixels for, and a third of the bytes.
+    return [None if v is None or not math.isfinite(v) else float(f"{v:.5g}") for v in column.to_pylist()]
