@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import logging
 import math
-import sys
 import time
 import warnings
 from abc import ABC, abstractmethod
@@ -24,8 +23,8 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from timm.optim.muon import Muon
-from tqdm import tqdm
 
+from imagier import _progress
 from imagier.models._openvino import capabilities
 from imagier.models.exporting import export
 from imagier.models.model import Input, Model, Task
@@ -141,16 +140,21 @@ class Told(Callback):
 
     def on_train_start(self, trainer: Any, learner: Any) -> None:
         done = trainer.global_step
-        self.bar = tqdm(total=learner.steps, initial=done, unit="step", disable=not self.shown, file=sys.stderr)
+        self.bar = _progress.bar(learner.steps, self.shown, unit="step", initial=done)
 
     def on_train_epoch_start(self, trainer: Any, learner: Any) -> None:
         self.begun = time.perf_counter()
 
     def on_train_batch_end(self, trainer: Any, learner: Any, outputs: Any, batch: Any, index: int) -> None:
-        self.bar.update(trainer.global_step - self.bar.n)
         told = {name: float(value) for name, value in trainer.callback_metrics.items()}
         loss = told.get("train_loss_step", float("nan"))
-        self.bar.set_postfix_str(f"loss {loss:.3f}, {self.score} {told.get('val_score', float('nan')):.3f}")
+        score = told.get("val_score", float("nan"))
+        facts = {"epoch": trainer.current_epoch, "epochs": trainer.max_epochs, "loss": loss, self.score: score}
+        self.bar.note(
+            f"loss {loss:.3f}, {self.score} {score:.3f}",
+            **{name: value if math.isfinite(value) else None for name, value in facts.items()},
+        )
+        self.bar.update(trainer.global_step - self.bar.done)
 
     def on_train_epoch_end(self, trainer: Any, learner: Any) -> None:
         told = {name: float(value) for name, value in trainer.callback_metrics.items()}

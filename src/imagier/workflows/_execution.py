@@ -12,11 +12,11 @@ from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
+from imagier._progress import bar
 from imagier.types import CollectionError, ImageError, ImagierError, SettingError
 from imagier.workflows import _acts
 from imagier.workflows._layout import Row, real
 from imagier.workflows._manifest import Act, Manifest
-from imagier.workflows._progress import bar
 
 if TYPE_CHECKING:
     from imagier.collection import Collection

@@ -18,13 +18,13 @@ import pyarrow.compute as pc
 
 import imagier
 from imagier import sources as finding
+from imagier._progress import bar
 from imagier.collection import FILES, ITEMS, Collection, State
 from imagier.execute import Contents, Done, Hand, Pass, Work, Worker, map_files
 from imagier.pipeline import Bound, key_of_pass
 from imagier.quarantine import one_by_one
 from imagier.types import SourceError
 from imagier.workflows._carried import derived, fill, joined, needed
-from imagier.workflows._progress import bar
 from imagier.workflows.summary import Summary
 
 COMMIT_FILES, COMMIT_SECONDS = 64, 1.0
@@ -251,7 +251,7 @@ class Files:
         waiting: list[Done] = []
         done: list[Done] = []
         twins: list[Done] = []
-        shown = bar(len(works), progress)
+        shown = bar(len(works), progress, what="images", unit="img")
         last, failed = time.perf_counter(), 0
 
         def commit() -> None:
@@ -268,8 +268,8 @@ class Files:
                         commit()
                         last = time.perf_counter()
                     failed += sum(each.outcome == "failed" for each in some)
+                    shown.note(f"failed={failed}", failed=failed)
                     shown.update(len(some))
-                    shown.set_postfix(failed=failed)
         except SourceError as error:
             commit()
             raise SourceError(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from imagier import images
+from imagier import _progress, images
 from imagier.algorithms.novelty import unit
 from imagier.collection import Collection, content_of, write_whole
 from imagier.execute import Pass
@@ -91,16 +91,12 @@ def pictures(folder: Path, ids: Sequence[str], progress: bool) -> Iterator[tuple
 
     File by file, so in another order. Raises CollectionError where the collection's steps would make others by now.
     """
-    import sys
-
-    from tqdm import tqdm
-
     collection = Collection.open(folder)
     wanted = set(ids)
     listed = collection.read(["id", "file", "page", "paths"]).to_pylist()
     of_file = {row["file"]: row for row in listed if row["id"] in wanted}
     joined = Pass(_before(collection))
-    with tqdm(total=len(wanted), desc="pixels", unit="item", disable=not progress, file=sys.stderr) as bar:
+    with _progress.bar(len(wanted), progress, what="pixels", unit="item") as bar:
         for content, row in of_file.items():
             for page in joined.pages(content_of(row), content):
                 for item, image in joined.pictures([page]).items():

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from imagier._progress import say
 from imagier.collection import Collection, write_whole
 from imagier.types import CollectionError
-from imagier.workflows._progress import say
 
 BLOCK = 8192
 """Vectors held at once."""

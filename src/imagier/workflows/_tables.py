@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from imagier._progress import say
 from imagier.collection import Collection, Receipt
 from imagier.execute import arrow
 from imagier.pipeline import Bound, key_of_table
 from imagier.types import CollectionError, Columns, Fitted, SettingError
-from imagier.workflows._progress import say
 from imagier.workflows.summary import Summary
 
 

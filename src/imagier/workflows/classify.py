@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imagier import _progress
 from imagier.algorithms.confidence import LEVEL, REFUSED
 from imagier.collection import write_whole
 from imagier.models import about
@@ -72,8 +73,6 @@ def classify(
 
     A file that is no image is told, and stops nothing. Raises SettingError, ModelError, SourceError.
     """
-    from tqdm import tqdm
-
     from imagier.models.store import find
     from imagier.sources import scan
 
@@ -86,7 +85,7 @@ def classify(
     trust.check(refused)
     rows: list[dict[str, Any]] = []
     failed: list[str] = []
-    with tqdm(total=len(listed), unit="image", disable=not progress) as bar:
+    with _progress.bar(len(listed), progress) as bar:
         for at in range(0, len(listed), BATCH):
             there: list[tuple[str, Image]] = []
             for each in listed[at : at + BATCH]:

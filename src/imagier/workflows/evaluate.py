@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from imagier import _progress
 from imagier.collection import write_whole
 from imagier.types import ImageError, SettingError
 
@@ -138,8 +138,6 @@ def segmenter(
     (algorithms/noise.py), rounded to 8 bits, by a seed of its own for each image. page: a file for a page of pictures.
     Raises SettingError, ModelError, ImageError.
     """
-    from tqdm import tqdm
-
     from imagier.models.preprocess import in_colour
     from imagier.models.segmenting import Cleaning, classes, teller
     from imagier.models.segmenting import found as find
@@ -154,7 +152,7 @@ def segmenter(
     listed = of_part(model, found, part)
     judged: dict[str, list[Judged]] = {name: [] for name, _, _ in pairs}
     rows: list[tuple[float, Row]] = []
-    for number, path in enumerate(tqdm(listed, desc="judging", unit="image", disable=not progress, file=sys.stderr)):
+    for number, path in enumerate(_progress.bar(len(listed), progress, what="judging").over(listed)):
         image = segment.read(path)
         if added is not None:
             image = noised(image, added, (SEED, number))
@@ -292,8 +290,6 @@ def restorer(
     reduction. What comes out is rounded to 8 bits; of an upscaler, Y alone counts, and the border is cropped by the
     factor. Raises SettingError, ModelError, ImageError.
     """
-    from tqdm import tqdm
-
     from imagier.models import restoring
     from imagier.training.pairs import Way, noise_of
     from imagier.workflows import train
@@ -314,7 +310,7 @@ def restorer(
     judged: list[tuple[Path, dict[str, float]]] = []
     rows: list[tuple[float, Row]] = []
     listed = of_part(model, found, part)
-    for number, path in enumerate(tqdm(listed, desc="judging", unit="image", disable=not progress, file=sys.stderr)):
+    for number, path in enumerate(_progress.bar(len(listed), progress, what="judging").over(listed)):
         given, true, sigma = _trial(way, path, number)
         shown = given[:, :, 0] if given.shape[2] == 1 else given
         made = _eight(np.atleast_3d(restore(shown / np.float32(255), 0.0, 1.0, sigma if told else None)) * 255)

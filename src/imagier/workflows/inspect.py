@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from imagier import images
+from imagier import _progress, images
 from imagier._names import distinct_paths
 from imagier.collection import write_whole
 from imagier.models.inspecting import BATCH, RATE, Drift, Rule, Verdict, drift, inspect_by, rule_of
@@ -78,8 +78,6 @@ def inspect(
     rate: of good parts that may be taken for bad. A file that is no image is told, and stops nothing. Raises
     SettingError, ModelError, SourceError, CollectionError.
     """
-    from tqdm import tqdm
-
     from imagier.models.store import find
     from imagier.sources import scan
 
@@ -92,7 +90,7 @@ def inspect(
     failed: list[str] = []
     middles: list[np.ndarray] = []
     named = list(zip(listed, distinct_paths([each.name for each in listed]), strict=True))
-    with tqdm(total=len(named), unit="image", disable=not progress) as bar:
+    with _progress.bar(len(named), progress) as bar:
         for at in range(0, len(named), BATCH):
             there: list[tuple[str, str, Image]] = []
             for each, name in named[at : at + BATCH]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imagier import _progress
 from imagier.algorithms import confidence as measures
 from imagier.algorithms import judging
 from imagier.algorithms.confidence import LEVEL, REFUSED
@@ -245,8 +245,6 @@ class _Trial:
 
 
 def _of_files(model: Model, labels: Labels, part: str | None, progress: bool) -> _Trial:
-    from tqdm import tqdm
-
     from imagier.workflows import segment
     from imagier.workflows.evaluate import of_part
 
@@ -256,7 +254,7 @@ def _of_files(model: Model, labels: Labels, part: str | None, progress: bool) ->
     of = dict(zip(truth.paths, truth.labels, strict=True))
     listed = list(of_part(model, truth.paths, part))
     made: list[Seen] = []
-    with tqdm(total=len(listed), desc="judging", unit="image", disable=not progress, file=sys.stderr) as bar:
+    with _progress.bar(len(listed), progress, what="judging") as bar:
         for at in range(0, len(listed), BATCH):
             made.append(look([segment.read(path) for path in listed[at : at + BATCH]]))
             bar.update(len(made[-1].logits))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imagier import _progress
 from imagier.algorithms import judging, localising
 from imagier.algorithms.overlap import fit
 from imagier.models.inspecting import BATCH, RATE, Looked, Rule, inspect_by, rule_of
@@ -140,8 +140,6 @@ def inspector(
     where. rate: of good parts that may be taken for bad. page: a file for a page with the worst images. Raises
     SettingError, SourceError, ModelError, ImageError.
     """
-    from tqdm import tqdm
-
     from imagier.training import truth as truths
 
     rule = rule_of(model, rate)
@@ -154,7 +152,7 @@ def inspector(
     look = inspect_by(model, threads=os.cpu_count())
     seen: list[Looked] = []
     sizes: list[tuple[int, int]] = []
-    with tqdm(total=len(paths), desc="judging", unit="image", disable=not progress, file=sys.stderr) as bar:
+    with _progress.bar(len(paths), progress, what="judging") as bar:
         for at in range(0, len(paths), BATCH):
             given = [read(path) for path in paths[at : at + BATCH]]
             for path, image in zip(paths[at : at + BATCH], given, strict=True):

@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import pyarrow as pa
 
+from imagier._progress import bar
 from imagier.collection import write_whole
 from imagier.types import CollectionError, SettingError, nearest
 from imagier.workflows._execution import execute, explained, relocate, settle, take_back
 from imagier.workflows._layout import COLUMNS, Row, columns_of, lay_out
 from imagier.workflows._manifest import Manifest
-from imagier.workflows._progress import bar
 
 if TYPE_CHECKING:
     from imagier.collection import Collection

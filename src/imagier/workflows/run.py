@@ -18,11 +18,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from imagier import sources as finding
+from imagier._progress import say
 from imagier.collection import DERIVED, ITEMS, Collection
 from imagier.pipeline import Bound, Named, Pipeline
 from imagier.types import CollectionError, SettingError, SourceError
 from imagier.workflows._files import Files
-from imagier.workflows._progress import say
 from imagier.workflows._tables import receipt_of, table_step, whole
 from imagier.workflows.summary import Summary, last_run
 

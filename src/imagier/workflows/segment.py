@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imagier import images
+from imagier import _progress, images
 from imagier._names import distinct, distinct_paths
 from imagier.collection import write_whole
 from imagier.models.segmenting import Cleaning, Found, Tell, found, teller
@@ -59,8 +59,6 @@ def segment(
 
     A file that is no image is told, and stops nothing. Raises SettingError, ModelError, SourceError.
     """
-    from tqdm import tqdm
-
     from imagier.sources import scan
 
     how = how or Cleaning()
@@ -71,7 +69,7 @@ def segment(
     rows: list[dict[str, Any]] = []
     failed: list[str] = []
     named = list(zip(listed, distinct_paths([each.name for each in listed]), strict=True))
-    for each, name in tqdm(named, unit="image", disable=not progress):
+    for each, name in _progress.bar(len(named), progress).over(named):
         try:
             made = found(read(Path(each.path)), chosen, tell, how)
         except ImageError as error:

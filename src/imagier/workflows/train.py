@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from imagier import _progress
 from imagier.collection import write_whole
 from imagier.models.model import CARD
 from imagier.types import Image, ModelError, SettingError
@@ -284,12 +284,10 @@ def classifier(
     parted = _parted(samples, joined, ratios, told.seed, split)
     _in_each(samples, parted, truth.classes)
     if isinstance(told, configs.Head):
-        from tqdm import tqdm
-
         from imagier.training.head import HeadPlan
         from imagier.training.head import train as fit
 
-        with tqdm(total=len(samples), desc="embedding", unit="image", disable=not progress, file=sys.stderr) as bar:
+        with _progress.bar(len(samples), progress, what="embedding") as bar:
             return fit(HeadPlan(told, encoder, samples, parted, joined, into, truth.classes, about=said), bar.update)
     return _network(told, begin, samples, parted, into, work, truth.classes, said, progress)
 
@@ -447,8 +445,6 @@ def inspector(
     bad: images that are known to be bad, from which nothing is learnt but what a score means as a probability.
     config, settings, over: as of `segmenter`. Raises SettingError, SourceError, ModelError.
     """
-    from tqdm import tqdm
-
     from imagier.algorithms.anomaly import METHODS
     from imagier.models.inspecting import part_of
     from imagier.training import config as configs
@@ -489,7 +485,7 @@ def inspector(
     if known := {each.sha256 for each in samples} & _hashes(others):
         both = next(each.path for each in samples if each.sha256 in known)
         raise SettingError(f"{both} is among the bad ones too: keep it in one of the two")
-    with tqdm(desc="learning", unit="image", disable=not progress, file=sys.stderr) as bar:
+    with _progress.bar(None, progress, what="learning") as bar:
         return train(InspectorPlan(told, encoder, samples, _joined(samples, None), others, into), bar.update)
 
 
@@ -607,11 +603,9 @@ def covering(found: Sequence[Path], truth: Truth, unmasked: bool) -> Truth:
 
 
 def _read(chosen: Sequence[Path], check: Callable[[Path, Image], tuple[float, ...]], progress: bool) -> list[Sample]:
-    from tqdm import tqdm
-
     from imagier.training.samples import looked_at
 
-    with tqdm(total=len(chosen), desc="reading", unit="image", disable=not progress, file=sys.stderr) as bar:
+    with _progress.bar(len(chosen), progress, what="reading") as bar:
         return looked_at(chosen, check, bar.update)
 
 
