@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image as Pillow
 
-from imagier.collection import DERIVED, FILES, ITEMS, Receipt, label_of
+from imagier.collection import BY_PEOPLE, DERIVED, FILES, ITEMS, Receipt, label_of
 
 WIDTH = 6
 """Components of the embedding."""
@@ -222,6 +222,7 @@ def fake(
     columns["paths"] = pa.array(all_paths, pa.list_(pa.string()))
     columns["name"] = pa.array(first, pa.string())
     columns["label_folder"] = pa.array([label_of(name) for name in first], pa.string())
+    columns |= {name: pa.nulls(len(names), pa.string()) for name in BY_PEOPLE}
     assert set(ITEMS.names + DERIVED.names) <= set(columns)
     files = pa.Table.from_pylist(
         sorted(rows, key=lambda row: row["path"]), pa.schema([f for f in FILES if f.name != "key"])

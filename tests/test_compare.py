@@ -468,7 +468,8 @@ def test_items_without_a_vector_are_left_out(tmp_path):
 def test_true_values_that_are_missing_are_left_out(tmp_path):
     collection = faked(tmp_path, n=40, unplaced=0)
     said = pa.array([None if at % 4 == 0 else f"kind {at % 2}" for at in range(40)], pa.string())
-    collection._items = collection._items.append_column("label_user", said)
+    at = collection._items.schema.get_field_index("label_user")
+    collection._items = collection._items.set_column(at, "label_user", said)
     made = compare(collection, truth="label_user")
     assert made.truth["items"] == made.clusterings[0].truth["all"].items == 30
 

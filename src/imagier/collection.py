@@ -5,6 +5,7 @@
       files.lance            a row per path: where it is, its content hash, its outcome
       items-KEY.lance        a row per page of a file or region cut from one; KEY is the pass that made it
       receipts/STEP.json     what ran;  STEP.npz: what a table step fitted
+      labels.jsonl           what people say of items, appended to (labels.py);  labels/: masks that they corrected
       lock                   held by the one writer; a dead process does not hold it
 
 Paths inside are relative to the folder, so a collection and its images can move together. A pass of another key builds
@@ -24,12 +25,15 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from imagier.types import CollectionError, Image, SettingError, nearest
+
+if TYPE_CHECKING:
+    from imagier.labels import Log
 
 FORMAT = 1
 
@@ -73,9 +77,14 @@ DERIVED = pa.schema(
         pa.field("paths", pa.list_(pa.string())),
         pa.field("name", pa.string()),
         pa.field("label_folder", pa.string()),
+        pa.field("label_user", pa.string()),
+        pa.field("mask_user", pa.string()),
     ]
 )
-"""Columns of an item that follow from its files' rows; never stored."""
+"""Columns of an item that follow from its files' rows, and from what people say of it; never stored in its table."""
+
+BY_PEOPLE = ("label_user", "mask_user")
+"""Those of DERIVED that people say: a label, and the sha256 of a mask that was corrected."""
 
 
 @contextmanager
@@ -248,7 +257,20 @@ class Collection:
         return table.select(wanted)
 
     def derive(self, table: pa.Table, names: Sequence[str]) -> pa.Table:
-        """Items with columns of DERIVED more, by what their `file` is called now."""
+        """Items (`id`, `file`) with columns of DERIVED more: what their files are called now, what people say."""
+        values: dict[str, list[Any]] = {}
+        if not set(names) <= set(BY_PEOPLE):
+            values |= self._called(table)
+        if set(names) & set(BY_PEOPLE):
+            ids = table["id"].to_pylist()
+            for column, rows in self.labels.standing().items():
+                values[column] = [None if (row := rows.get(item)) is None else row.value for item in ids]
+        for name in names:
+            table = table.append_column(DERIVED.field(name), [pa.array(values[name], DERIVED.field(name).type)])
+        return table
+
+    def _called(self, table: pa.Table) -> dict[str, list[Any]]:
+        """What follows from the files' names, of items with `file`."""
         files = self._files()
         by_hash: dict[str, list[tuple[str, str]]] = {}
         if files is not None:
@@ -258,15 +280,12 @@ class Collection:
             for content, path, name in zip(*(column.to_pylist() for column in rows.columns), strict=True):
                 by_hash.setdefault(content, []).append((self.absolute(path), name))
         found = [sorted(by_hash.get(content, [])) for content in table["file"].to_pylist()]
-        values: dict[str, list[Any]] = {
+        return {
             "path": [each[0][0] if each else None for each in found],
             "paths": [[path for path, _ in each] for each in found],
             "name": [each[0][1] if each else None for each in found],
             "label_folder": [label_of(each[0][1]) if each else None for each in found],
         }
-        for name in names:
-            table = table.append_column(DERIVED.field(name), [pa.array(values[name], DERIVED.field(name).type)])
-        return table
 
     def files(self) -> pa.Table:
         """A row per path, sorted: path and source (absolute), name (relative to the source), size, mtime_ns, hash,
@@ -279,8 +298,21 @@ class Collection:
             table = table.set_column(at, FILES.field(column), absolute)
         return table.drop_columns(["key"]).sort_by("path")
 
+    @cached_property
+    def labels(self) -> Log:
+        """What people say of the items."""
+        from imagier.labels import Log
+
+        return Log(self.folder)
+
     @property
     def version(self) -> str:
+        """Changes whenever a table does, and whenever people say something of items."""
+        said = self.labels.size
+        return f"{self.tables}:{said}" if said else self.tables
+
+    @property
+    def tables(self) -> str:
         """Changes whenever a table does."""
         state, items, files = self.state, self._items(), self._files()
         return f"{state.items}:{items.version if items else 0}:{files.version if files else 0}"
@@ -288,6 +320,20 @@ class Collection:
     def __len__(self) -> int:
         items = self._items()
         return 0 if items is None else int(items.count_rows())
+
+    def found(self, items: Sequence[str], columns: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+        """Columns of these items, a row by id; those that are not there have none."""
+        wanted = list(dict.fromkeys(["id", *columns]))
+        if not items:
+            return {}
+        if len(items) > _FEW:
+            import pyarrow.compute as pc
+
+            table = self.read(wanted)
+            table = table.filter(pc.is_in(table["id"], pa.array(items, pa.string())))
+        else:
+            table = self.read(wanted, where=f"id in ({_quoted(items)})")
+        return {row["id"]: row for row in table.to_pylist()}
 
     def pixels(self, item: str) -> Image:
         """An item's own pixels, decoded from its source at full size and depth; for a region, its box.
@@ -304,9 +350,7 @@ class Collection:
         """
         from imagier import images
 
-        columns = ["id", "file", "page", "box", "paths"]
-        rows = self.read(columns, where=f"id in ({_quoted(items)})").to_pylist() if items else []
-        found = {row["id"]: row for row in rows}
+        found = self.found(items, ["file", "page", "box", "paths"])
         last: dict[tuple[str, int], Image] = {}
 
         def pixels(item: str) -> Image:
@@ -574,4 +618,4 @@ def _chunks(values: list[str], size: int = 500) -> Iterator[list[str]]:
 
 
 _FEW = 500
-"""So many contents are looked up by name; for more, all files are read."""
+"""So many contents, and items, are looked up by name; for more, all are read."""

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from imagier._names import distinct, safe_name, split
-from imagier.collection import DERIVED
+from imagier.collection import BY_PEOPLE, DERIVED
 from imagier.types import CollectionError, SettingError, nearest
 from imagier.workflows._acts import intact
 from imagier.workflows._manifest import Act
@@ -107,7 +107,8 @@ def lay_out(
     parents = {item["parent"] for item in table}
     images = {item["id"]: item for item in table}
     for item in table:
-        said = [column for column in by if column not in DERIVED.names]  # those go by the file: all of it has them
+        # What goes by the file all of it has.
+        said = [column for column in by if column not in DERIVED.names or column in BY_PEOPLE]
         bare = all(item[column] is None for column in said)
         of = images.get(item["parent"])
         while of is not None:  # what is said of its image is said of a region too

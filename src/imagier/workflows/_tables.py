@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from imagier._progress import say
-from imagier.collection import Collection, Receipt
+from imagier.collection import BY_PEOPLE, Collection, Receipt
 from imagier.execute import arrow
 from imagier.pipeline import Bound, key_of_table
 from imagier.types import CollectionError, Columns, Fitted, SettingError
@@ -28,7 +29,9 @@ def table_step(collection: Collection, step: Bound, like: Collection | None, sum
     model = None if like is None else like.receipt(step.name)
     if like is not None and model is None:
         raise CollectionError(f"{like.folder} has no finished {step.name}: run it to its end first")
-    key = key_of_table(step, ids, None if model is None else model.key)
+    said = [columns[name] for name in step.step.reads if name in BY_PEOPLE]  # which no key of another step covers
+    handed = [json.dumps(each) for each in zip(ids, *said, strict=True)] if said else ids
+    key = key_of_table(step, handed, None if model is None else model.key)
     old = collection.receipt(step.name)
     if old is not None and old.key == key and set(step.writes.names) <= set(collection.columns):
         return

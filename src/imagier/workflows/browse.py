@@ -1,7 +1,8 @@
 """browse: pages of a collection's items, filtered and sorted, and the pictures of each.
 
 What is light (no vectors, no pictures) is held in memory until the collection changes, so that a page of a hundred
-thousand items takes milliseconds; pictures are read by their row.
+thousand items takes milliseconds; pictures are read by their row. What people say of items is laid over it anew
+whenever they say more.
 """
 
 from __future__ import annotations
@@ -12,15 +13,15 @@ import re
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from imagier import images
-from imagier.collection import DERIVED, Collection, content_of
+from imagier import images, labels
+from imagier.collection import BY_PEOPLE, DERIVED, Collection, content_of
 from imagier.types import CollectionError, ImagierError, SettingError, nearest
 
 _say = logging.getLogger(__name__)
@@ -79,6 +80,8 @@ class Browser:
         self.collection = collection
         self._lock = threading.Lock()
         self._held: _Snapshot | None = None
+        self._laid: tuple[_Snapshot, labels.Standing, _Snapshot] | None = None
+        """A snapshot, what people said, and both as one."""
         self._looked = -math.inf
         self._renewing = False
 
@@ -139,13 +142,24 @@ class Browser:
 
     def mask(self, item: str, column: str) -> bytes:
         """A mask or label image of it, by the column that holds it: a PNG. Raises NoSuchItem, SettingError."""
-        dataset = self._now().dataset
+        now = self._now()
+        if column == labels.MASK:
+            return self._corrected(now.table[column][_row(now, item)].as_py(), item)
+        dataset = now.dataset
         schema = dataset.schema if dataset is not None else pa.schema([])
         binary = [each.name for each in schema if pa.types.is_binary(each.type)]
         masks = [name for name in binary if name != "thumbnail" and "~" not in name]
         if column not in masks:
-            raise SettingError(nearest("mask", column, masks) if masks else "this collection has no masks")
+            raise SettingError(nearest("mask", column, [*masks, labels.MASK]))
         return self._binary(item, column)
+
+    def _corrected(self, sha256: str | None, item: str) -> bytes:
+        if sha256 is None:
+            raise NoSuchItem(f"item {item} has no {labels.MASK}")
+        try:
+            return labels.mask_path(self.collection, sha256).read_bytes()
+        except OSError as error:
+            raise CollectionError(f"the mask of item {item} cannot be read: {error.strerror}") from error
 
     def picture(self, item: str, side: int = 1024) -> bytes:
         """The item itself, cut out where it is a region, as a JPEG of 8 bits; at most so many pixels a side.
@@ -181,13 +195,24 @@ class Browser:
         return data
 
     def _now(self, *, anew: bool = False) -> _Snapshot:
-        """The collection as it was lately; where it has changed, a thread takes it in while this one is served."""
+        """The tables as they were lately, and what people say now."""
+        held, said = self._tables(anew), labels.current(self.collection)
+        with self._lock:
+            laid = self._laid
+        if laid is None or laid[0] is not held or laid[1] is not said:
+            laid = held, said, replace(held, table=self.collection.derive(held.table, BY_PEOPLE).combine_chunks())
+            with self._lock:
+                self._laid = laid
+        return laid[2]
+
+    def _tables(self, anew: bool) -> _Snapshot:
+        """As they were lately; where they have changed, a thread takes them in while this one is served."""
         with self._lock:
             if self._held is None or anew:
                 self._held = _taken(self.collection)
             elif not self._renewing and time.monotonic() - self._looked > FRESH:
                 self._looked = time.monotonic()
-                if self._held.version != self.collection.version:
+                if self._held.version != self.collection.tables:
                     self._renewing = True
                     threading.Thread(target=self._renew, name="browse", daemon=True).start()
             return self._held
@@ -215,14 +240,16 @@ def _taken_at(now: _Snapshot, item: str, column: str) -> bytes | None:
 
 
 def _taken(collection: Collection) -> _Snapshot:
-    version = collection.version
+    version = collection.tables
+    own = [name for name in DERIVED.names if name not in BY_PEOPLE]
     dataset = collection.table(collection.state.items)
     if dataset is None:
-        return _Snapshot(version, collection.read(), {}, None, np.zeros(0, np.int64))
+        light = [name for name in collection.columns if name not in BY_PEOPLE]
+        return _Snapshot(version, collection.read(light), {}, None, np.zeros(0, np.int64))
     names = [each.name for each in dataset.schema if _is_light(each) and "~" not in each.name]  # ~: being replaced
     table = dataset.to_table(columns=names)
     places = pc.sort_indices(table["id"])
-    table = collection.derive(table.take(places), DERIVED.names).combine_chunks()
+    table = collection.derive(table.take(places), own).combine_chunks()
     rows = {item: at for at, item in enumerate(table["id"].to_pylist())}
     return _Snapshot(version, table, rows, dataset, places.to_numpy().astype(np.int64))
 

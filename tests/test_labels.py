@@ -1,0 +1,381 @@
+"""What people say of items: it is appended and never lost, undone, seen at once, and learnt from."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import multiprocessing
+import shutil
+import threading
+from pathlib import Path
+
+import drawn
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from imagier import images, labels
+from imagier.collection import Collection
+from imagier.types import CollectionError, ImageError, SettingError
+from imagier.workflows.run import run
+
+STEPS = [{"segment": {"model": "nuclei", "least": 20}}, {"embed": {"encoder": "classical"}}]
+QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """A folder with images/ and out/, a collection of 12 drawn pictures of three kinds and one of 16 bits."""
+    folder = tmp_path_factory.mktemp("labels")
+    drawn.fill(folder / "images")
+    drawn.save(folder / "images" / "deep.png", (np.arange(64 * 48).reshape(48, 64) % 4096).astype(np.uint16))
+    run(folder / "images", into=folder / "out", pipeline=STEPS, report=False, threads=2)
+    return folder
+
+
+@pytest.fixture
+def collection(made, tmp_path) -> Collection:
+    """A copy of its own."""
+    shutil.copytree(made, tmp_path / "c")
+    return Collection.open(tmp_path / "c" / "out")
+
+
+@pytest.fixture(scope="module")
+def shared_one(made) -> Collection:
+    """For tests that begin with its labels taken away."""
+    return Collection.open(shutil.copytree(made, made.with_name("labels-own")) / "out")
+
+
+def ids(collection: Collection) -> list[str]:
+    return collection.read(["id"])["id"].to_pylist()
+
+
+def said(collection: Collection) -> dict[str, str]:
+    """Item -> label, by the collection's column."""
+    rows = collection.read(["id", "label_user"]).to_pylist()
+    return {row["id"]: row["label_user"] for row in rows if row["label_user"] is not None}
+
+
+def lines(collection: Collection) -> list[dict]:
+    path = collection.folder / labels.NAME
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def png(image: np.ndarray) -> bytes:
+    return images.encode(image, "png")
+
+
+def blob(width: int = 48, height: int = 48, value: int = 255, dtype: type = np.uint8) -> np.ndarray:
+    mask = np.zeros((height, width), dtype)
+    mask[10:20, 12:30] = value
+    return mask
+
+
+# ---------------------------------------------------------------- labels
+
+
+def test_a_label_is_a_row_and_a_column(collection):
+    one, two, *_ = ids(collection)
+    act = labels.assign(collection, [one, two, one], "  a nut ", "ada")
+    assert act.items == (one, two)
+    assert lines(collection) == [
+        {"item": item, "column": "label_user", "value": "a nut", "author": "ada", "made": act.made, "act": act.act}
+        for item in (one, two)
+    ]
+    assert said(collection) == {one: "a nut", two: "a nut"}
+    labels.assign(collection, [two], None, "ben")
+    assert said(collection) == {one: "a nut"}
+    assert said(Collection.open(collection.folder)) == {one: "a nut"}
+    assert [(row.author, row.value) for row in labels.history(collection, two)] == [("ben", None), ("ada", "a nut")]
+    assert len(labels.history(collection)) == 3
+    assert set(collection.read(["label_folder", "mask_user"])["mask_user"].to_pylist()) == {None}
+
+
+def test_the_version_changes_with_what_is_said_and_the_tables_do_not(collection):
+    version, tables = collection.version, collection.tables
+    labels.assign(collection, ids(collection)[:1], "nut", "ada")
+    assert collection.version != version
+    assert collection.tables == tables
+    again = collection.version
+    labels.undo(collection, "ada")
+    assert collection.version not in (version, again)
+
+
+@pytest.mark.parametrize(
+    ("items", "label", "author", "why"),
+    [
+        (["nobody"], "nut", "ada", "there is no item 'nobody'"),
+        (["o'; drop"], "nut", "ada", "there is no item"),
+        ([], "nut", "ada", "no items are named"),
+        (None, "  ", "ada", "a label has 1 to 200 letters"),
+        (None, "n" * 201, "ada", "a label has 1 to 200 letters, and this has 201"),
+        (None, "a\nb", "ada", "control characters"),
+        (None, "a\x00b", "ada", "control characters"),
+        (None, "a\ud800b", "ada", "control characters"),
+        (None, "nut", "", "an author has"),
+    ],
+)
+def test_what_does_not_fit_changes_nothing(collection, items, label, author, why):
+    some = ids(collection)[:2] if items is None else [*ids(collection)[:1], *items] if items else []
+    with pytest.raises(SettingError, match=why):
+        labels.assign(collection, some, label, author)
+    assert not lines(collection)
+
+
+def test_many_items_at_once_are_looked_for(collection, monkeypatch):
+    monkeypatch.setattr("imagier.collection._FEW", 3)
+    everyone = ids(collection)
+    assert labels.assign(collection, everyone, "nut", "ada").items == tuple(everyone)
+    with pytest.raises(SettingError, match="no item 'x', nor 1 more of the 15"):
+        labels.assign(collection, [*everyone, "x", "y"], "nut", "ada")
+
+
+# ---------------------------------------------------------------- undo
+
+
+def test_undo_goes_back_act_by_act(collection):
+    one, two, *_ = ids(collection)
+    assert labels.undo(collection, "ada") is None
+    first = labels.assign(collection, [one, two], "nut", "ada")
+    second = labels.assign(collection, [one], "bolt", "ada")
+    undone = labels.undo(collection, "ada")
+    assert (undone.undoes, undone.items, undone.left) == (second.act, (one,), ())
+    assert said(collection) == {one: "nut", two: "nut"}
+    assert lines(collection)[-1]["undoes"] == second.act
+    assert labels.undo(collection, "ada").undoes == first.act
+    assert said(collection) == {}
+    assert labels.undo(collection, "ada") is None
+    assert len(lines(collection)) == 6
+
+
+def test_what_another_said_since_is_left_and_told(collection):
+    one, two, *_ = ids(collection)
+    labels.assign(collection, [one, two], "nut", "ada")
+    labels.assign(collection, [two], "bolt", "ben")
+    undone = labels.undo(collection, "ada")
+    assert (undone.items, undone.left) == ((one,), (two,))
+    assert said(collection) == {two: "bolt"}
+    assert labels.undo(collection, "ben").items == (two,)
+    assert said(collection) == {}  # not ada's, which is undone
+    labels.assign(collection, [one], "nut", "ada")
+    labels.assign(collection, [one], "bolt", "ben")
+    assert labels.undo(collection, "ada").left == (one,)
+    assert labels.undo(collection, "ada") is None
+
+
+ACTS = st.lists(
+    st.tuples(
+        st.sampled_from(["ada", "ben"]),
+        st.one_of(
+            st.none(),
+            st.tuples(
+                st.lists(st.integers(0, 4), min_size=1, max_size=4, unique=True),
+                st.sampled_from([None, "nut", "bolt", "=1"]),
+            ),
+        ),
+    ),
+    max_size=12,
+)
+
+
+@QUICK
+@given(ACTS)
+def test_what_stands_is_the_last_that_is_not_undone(shared_one, acts):
+    (shared_one.folder / labels.NAME).unlink(missing_ok=True)
+    some = ids(shared_one)[:5]
+    model: list[dict] = []
+    for author, what in acts:
+        if what is None:
+            last = next((act for act in reversed(model) if act["author"] == author and not act["undone"]), None)
+            told = labels.undo(shared_one, author)
+            assert (told is None) == (last is None)
+            if last is not None:
+                later = {item for act in model[last["at"] + 1 :] if not act["undone"] for item in act["items"]}
+                assert set(told.left) == set(last["items"]) & later
+                assert set(told.items) == set(last["items"]) - later
+                last["undone"] = True
+        else:
+            places, label = what
+            labels.assign(shared_one, [some[at] for at in places], label, author)
+            items = {some[at]: label for at in places}
+            model.append({"at": len(model), "author": author, "items": items, "undone": False})
+        wanted: dict[str, str | None] = {}
+        for act in model:
+            wanted |= {} if act["undone"] else act["items"]
+        wanted = {item: label for item, label in wanted.items() if label is not None}
+        assert said(shared_one) == wanted
+    plain: dict[str | None, str | None] = {row["item"]: row["value"] for row in lines(shared_one)}
+    assert {item: label for item, label in plain.items() if label is not None} == said(shared_one)
+    assert said(Collection.open(shared_one.folder)) == said(shared_one)
+
+
+# ---------------------------------------------------------------- the file
+
+
+def _appends(folder: str, item: str, author: str, times: int) -> None:
+    collection = Collection.open(folder)
+    for at in range(times):
+        labels.assign(collection, [item], f"{author} {at}", author)
+
+
+def test_processes_and_threads_at_once_lose_nothing(collection):
+    spawn = multiprocessing.get_context("spawn")
+    everyone = ids(collection)
+    works = [(str(collection.folder), everyone[at], f"p{at}", 15) for at in range(3)]
+    running: list = [spawn.Process(target=_appends, args=work) for work in works]
+    running += [
+        threading.Thread(target=_appends, args=(str(collection.folder), everyone[at], f"t{at}", 15)) for at in (3, 4)
+    ]
+    with collection.writing():  # a run that goes on meanwhile
+        for each in running:
+            each.start()
+        for each in running:
+            each.join()
+    assert [each.exitcode for each in running[:3]] == [0, 0, 0]
+    rows = lines(collection)
+    assert len(rows) == 75
+    for author in ("p0", "p1", "p2", "t3", "t4"):
+        assert [row["value"] for row in rows if row["author"] == author] == [f"{author} {at}" for at in range(15)]
+    assert sorted(said(collection).values()) == ["p0 14", "p1 14", "p2 14", "t3 14", "t4 14"]
+
+
+def test_a_torn_line_spoils_nothing_and_is_told(collection, caplog):
+    one, two, *_ = ids(collection)
+    path = collection.folder / labels.NAME
+    labels.assign(collection, [one], "nut", "ada")
+    whole = path.read_bytes()
+    with path.open("ab") as file:
+        file.write(whole[:50])
+    assert said(collection) == {one: "nut"}
+    assert said(Collection.open(collection.folder)) == {one: "nut"}
+    assert not caplog.records  # it may be being written
+    labels.assign(collection, [two], "bolt", "ada")
+    with caplog.at_level(logging.WARNING):
+        assert said(collection) == {one: "nut", two: "bolt"}
+    (record,) = caplog.records
+    assert "a row is left out" in record.getMessage()
+    assert repr(whole[:50]) in record.getMessage()
+    assert path.read_bytes().startswith(whole + whole[:50] + b"\n")
+
+
+def test_a_row_that_lacks_its_end_alone_is_kept(collection, caplog):
+    one, two, *_ = ids(collection)
+    path = collection.folder / labels.NAME
+    labels.assign(collection, [one], "nut", "ada")
+    path.write_bytes(path.read_bytes()[:-1])
+    labels.assign(collection, [two], "bolt", "ada")
+    assert said(Collection.open(collection.folder)) == {one: "nut", two: "bolt"}
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        b"nothing",
+        b"[1]",
+        b'{"item": "ONE", "column": "thumbnail", "value": "x", "author": "a", "made": "", "act": "1"}',
+        b'{"item": "ONE", "column": "mask_user", "value": "../../x", "author": "a", "made": "", "act": "1"}',
+        b'{"item": null, "column": null, "value": "x", "author": "a", "made": "", "act": "1"}',
+        b'{"item": "ONE", "column": "label_user", "value": 3, "author": "a", "made": "", "act": "1"}',
+    ],
+)
+def test_rows_that_are_none_are_left_out_and_told(collection, caplog, row):
+    one = ids(collection)[0]
+    (collection.folder / labels.NAME).write_bytes(row.replace(b"ONE", one.encode()) + b"\n")
+    labels.assign(collection, [one], "nut", "ada")
+    assert said(collection) == {one: "nut"}
+    assert set(collection.read(["mask_user"])["mask_user"].to_pylist()) == {None}
+    assert len([each for each in caplog.records if "left out" in each.getMessage()]) == 1
+
+
+def test_what_a_full_disk_cuts_off_was_never_said(collection, monkeypatch):
+    import os
+
+    one, two, *_ = ids(collection)
+    labels.assign(collection, [one], "nut", "ada")
+    before = (collection.folder / labels.NAME).read_bytes()
+    seen: list[dict] = []
+
+    def full(file: int) -> None:
+        seen.append(said(collection))  # a reader in between
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(CollectionError, match="No space left on device. Nothing was changed"):
+            labels.assign(collection, [one, two], "bolt", "ada")
+    assert seen == [{one: "bolt", two: "bolt"}]
+    assert (collection.folder / labels.NAME).read_bytes() == before
+    assert said(collection) == {one: "nut"}
+    labels.assign(collection, [one, two], "gear", "ada")  # of the same length
+    assert said(collection) == {one: "gear", two: "gear"}
+
+
+def test_a_folder_that_cannot_be_written_is_told(collection, monkeypatch):
+    monkeypatch.setattr(labels, "PATIENCE", 0.05)
+    from filelock import FileLock
+
+    with (
+        FileLock(collection.folder / labels.LOCK),
+        pytest.raises(CollectionError, match="being written by another for long"),
+    ):
+        labels.assign(collection, ids(collection)[:1], "nut", "ada")
+    (collection.folder / labels.NAME).mkdir()
+    with pytest.raises(CollectionError, match=r"labels\.jsonl cannot be written"):
+        labels.assign(collection, ids(collection)[:1], "nut", "ada")
+
+
+# ---------------------------------------------------------------- masks
+
+
+@pytest.mark.parametrize(("value", "dtype"), [(255, np.uint8), (3, np.uint8), (700, np.uint16)])
+def test_a_corrected_mask_is_kept_as_it_was_drawn(collection, value, dtype):
+    one = ids(collection)[0]
+    width, height = (collection.found([one], ["width", "height"])[one][name] for name in ("width", "height"))
+    drawn_mask = blob(width, height, value, dtype)
+    sent = png(drawn_mask) + b"and what somebody hung on"
+    labels.correct(collection, one, sent, "ada", of="nucleus")
+    (column,) = {row["mask_user"] for row in collection.read(["id", "mask_user"]).to_pylist() if row["mask_user"]}
+    data = labels.mask_path(collection, column).read_bytes()
+    assert b"hung on" not in data
+    np.testing.assert_array_equal(images.decode(data).image, drawn_mask)
+    assert lines(collection)[0]["of"] == "nucleus"
+    labels.correct(collection, one, png(np.zeros_like(drawn_mask)), "ada")
+    labels.undo(collection, "ada")
+    assert labels.current(collection)[labels.MASK][one].value == column
+    labels.correct(collection, one, None, "ada")
+    assert set(collection.read(["mask_user"])["mask_user"].to_pylist()) == {None}
+
+
+def test_masks_that_do_not_fit_are_refused(collection):
+    one = next(row["id"] for row in collection.read(["id", "name"]).to_pylist() if row["name"] == "disc_0.png")
+    jpeg = images.encode(blob(), "jpeg")
+    for sent, why in [
+        (b"", "the mask: empty file"),
+        (png(blob())[:80], "the mask: "),
+        (jpeg, "as a PNG of one picture, and this is JPEG"),
+        (png(blob(48, 47)), r"it has 48 x 47 pixels, and item \w+ has 48 x 48"),
+        (png(np.dstack([blob(), blob() // 2, blob()])), "it must be grey"),
+    ]:
+        with pytest.raises(ImageError, match=why):
+            labels.correct(collection, one, sent, "ada")
+    with pytest.raises(SettingError, match="there is no item 'nobody'"):
+        labels.correct(collection, "nobody", png(blob()), "ada")
+    assert not lines(collection)
+    assert not (collection.folder / labels.MASKS).exists()
+
+
+def test_a_regions_mask_has_its_boxs_size(images, tmp_path):
+    steps = [{"segment": {"model": "nuclei", "least": 20}}, {"crop": {"source": "mask", "keep": "each"}}]
+    made = run(images, into=tmp_path / "out", pipeline=steps, report=False, threads=2)
+    regions = [row for row in made.read(["id", "box", "parent"]).to_pylist() if row["parent"]]
+    assert regions
+    for row in regions[:3]:
+        pixels = made.pixels(row["id"])
+        mask = np.full(pixels.shape[:2], 255, np.uint8)
+        labels.correct(made, row["id"], png(mask), "ada")
+        with pytest.raises(ImageError, match="pixels, and item"):
+            labels.correct(made, row["id"], png(np.pad(mask, 1)), "ada")
