@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field
 
 from imagier.outputs import shown
 from imagier.types import ImagierError
+from imagier.workflows import naming
 from imagier.workflows.browse import HIDDEN, LONGEST, MOST, SIDE, Browser
 from imagier.workflows.search import SearchResult, search
 
@@ -84,6 +85,7 @@ class Clustering(BaseModel):
     step: str = Field(examples=["cluster"])
     column: str = Field(description="The column of groups; -1 is noise.", examples=["group"])
     facts: dict[str, Any] = Field(description="Its groups with size, cohesion, quality; scores, stability, verdict.")
+    names: dict[int, str] = Field(description="Those that people gave to groups.", examples=[{"2": "scratched"}])
 
 
 class Receipt(BaseModel):
@@ -241,7 +243,15 @@ def router(browser: Browser) -> APIRouter:
     def clusters() -> list[Clustering]:
         """The clusterings, the main one first."""
         found = shown.clusterings(collection)
-        return [Clustering(step=each.receipt.step, column=each.column, facts=each.facts) for each in found]
+        return [
+            Clustering(
+                step=each.receipt.step,
+                column=each.column,
+                facts=each.facts,
+                names=naming.names(browser, each.column),
+            )
+            for each in found
+        ]
 
     @routes.get("/receipts", response_model=list[Receipt])
     def receipts() -> list[Receipt]:

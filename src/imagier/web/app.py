@@ -15,8 +15,9 @@ from starlette.responses import JSONResponse
 
 import imagier
 from imagier.types import CollectionError, ImagierError, ModelError
-from imagier.web import api
+from imagier.web import api, api_overview, pages
 from imagier.web.guard import LOOPBACK, MOST_BYTES, Guard
+from imagier.web.served import Served
 from imagier.workflows.browse import Browser, NoSuchItem
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ _say = logging.getLogger("imagier.web")
 def make_app(
     collection: Collection, *, token: str | None = None, hosts: Names[str] = LOOPBACK, most_bytes: int = MOST_BYTES
 ) -> FastAPI:
-    """An ASGI app that serves a collection under /api/v1.
+    """An ASGI app that serves a collection: pages to look at, and /api/v1 for them and for other programs.
 
     token: what every request must show, as `Authorization: Bearer TOKEN`; None: nobody is asked.
     hosts: the names that it may be called by (the Host header, without a port); others are refused, so that no page of
@@ -51,7 +52,9 @@ def make_app(
     browser = Browser(collection)
     browser.warm()
     app.state.folder = collection.folder
-    app.include_router(api.router(browser))
+    for part in (api, api_overview):
+        app.include_router(part.router(browser))
+    pages.mount(app, Served(browser=browser, token=token))
     app.add_exception_handler(ImagierError, _told)
     app.add_exception_handler(RequestValidationError, _misfit)
     app.add_exception_handler(Exception, _failed)
@@ -63,7 +66,8 @@ def make_app(
 async def _alive(_: FastAPI) -> AsyncIterator[None]:
     """Threads enough that those which wait in turn leave some."""
     to_thread.current_default_thread_limiter().total_tokens = api.THREADS
-    yield
+    async with pages.alive():
+        yield
 
 
 async def _misfit(_: Request, error: Exception) -> JSONResponse:

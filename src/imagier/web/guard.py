@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import hmac
 import json
 import time
 from collections.abc import Collection as Names
 from collections.abc import MutableMapping
+from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -22,6 +24,10 @@ PATIENCE = 14.0
 PACE = 100_000
 """Bytes of a body that must come in each second beyond."""
 SAFE = ("GET", "HEAD", "OPTIONS")
+COOKIE = "imagier"
+"""Of browsers that have shown the token."""
+OPEN = ("/sign-in", "/static/sign-in.css")
+"""What is there for those who have not."""
 HEADERS = {
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
     "x-content-type-options": "nosniff",
@@ -43,12 +49,20 @@ class Guard:
         self.app, self.hosts, self.token, self.most = app, {each.lower() for each in hosts}, token, most
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
         headers: dict[bytes, list[bytes]] = {}
         for name, value in scope["headers"]:
             headers.setdefault(name, []).append(value)
+        # NiceGUI writes this into its pages: nobody is to say where they lie but the server itself.
+        scope["headers"] = [each for each in scope["headers"] if each[0] != b"x-forwarded-prefix"]
+        if scope["type"] == "websocket":
+            if self._refusal("POST", scope["path"], headers) is None:
+                await self.app(scope, receive, send)
+            else:
+                await send({"type": "websocket.close", "code": 1008})
+            return
         begun, cut = False, None
 
         async def sent(message: MutableMapping[str, Any]) -> None:
@@ -64,8 +78,11 @@ class Guard:
                 return
             await send(message)
 
-        if (refusal := self._refusal(scope["method"], headers)) is not None:
-            await _say(sent, *refusal)
+        if (refusal := self._refusal(scope["method"], scope["path"], headers)) is not None:
+            if refusal[0] == 401 and b"text/html" in b"".join(headers.get(b"accept", [])):
+                await _lead(sent, "/sign-in")
+            else:
+                await _say(sent, *refusal)
             return
         taken, whole, start = 0, False, time.monotonic()
 
@@ -96,16 +113,14 @@ class Guard:
             cut = None
             await _say(sent, status, why)
 
-    def _refusal(self, method: str, headers: dict[bytes, list[bytes]]) -> tuple[int, str] | None:
+    def _refusal(self, method: str, path: str, headers: dict[bytes, list[bytes]]) -> tuple[int, str] | None:
         """Status and reason, where a request is not for the app."""
         named = headers.get(b"host", [])
         host = _host("//" + named[0].decode("latin-1")) if len(named) == 1 else None
         if host is None or host not in self.hosts:
             return 421, "this server does not go by that name: open it by the address that it printed"
-        if self.token is not None:
-            shown = headers.get(b"authorization", [b""])[0]
-            if not hmac.compare_digest(shown, b"Bearer " + self.token.encode()):
-                return 401, "a token is needed: send it as the header 'Authorization: Bearer TOKEN'"
+        if self.token is not None and path not in OPEN and not _shown(self.token, headers):
+            return 401, "a token is needed: send it as the header 'Authorization: Bearer TOKEN'"
         if method not in SAFE:
             site = headers.get(b"sec-fetch-site", [b"same-origin"])[0]
             origin = headers.get(b"origin", [])
@@ -121,6 +136,23 @@ class Guard:
         return f"that is more than {self.most // 2**20} MB, the most that is taken at once"
 
 
+def cookie_of(token: str) -> str:
+    """What a browser that has shown the token keeps in its place."""
+    return hmac.new(token.encode(), b"a browser of imagier", hashlib.sha256).hexdigest()
+
+
+def _shown(token: str, headers: dict[bytes, list[bytes]]) -> bool:
+    """Whether a request comes with the token, or with a browser's cookie of it."""
+    told = headers.get(b"authorization", [b""])[0]
+    if hmac.compare_digest(told, b"Bearer " + token.encode()):
+        return True
+    try:
+        kept = SimpleCookie(b"; ".join(headers.get(b"cookie", [])).decode("latin-1"))
+    except CookieError:  # none that this server has given
+        return False
+    return COOKIE in kept and hmac.compare_digest(kept[COOKIE].value.encode(), cookie_of(token).encode())
+
+
 def _host(address: str) -> str | None:
     try:
         return urlsplit(address).hostname
@@ -133,6 +165,11 @@ def _netloc(address: str) -> str | None:
         return urlsplit(address).netloc
     except ValueError:
         return None
+
+
+async def _lead(send: Send, where: str) -> None:
+    await send({"type": "http.response.start", "status": 303, "headers": [(b"location", where.encode())]})
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def _say(send: Send, status: int, detail: str) -> None:

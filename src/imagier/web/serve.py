@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MOST_HEAD = 64 * 2**10
 """Bytes of a request's line and headers."""
+MOST_MESSAGE = 2**20
+"""Bytes of a message that a page sends."""
 MOST_CALLS = 200
 """Requests at once; more are told to come again."""
 
@@ -42,6 +44,11 @@ class Patient(H11Protocol):
         if self._late is not None:
             self._late.cancel()
         super().connection_lost(exc)
+
+    def handle_websocket_upgrade(self, event: Any) -> None:
+        if self._late is not None:  # from here on another protocol has the connection
+            self._late.cancel()
+        super().handle_websocket_upgrade(event)
 
     def _watch(self) -> None:
         waiting = self.cycle is None or self.cycle.response_complete
@@ -74,7 +81,8 @@ def serve(
     config = uvicorn.Config(
         app,
         http=Patient,
-        ws="none",
+        ws="websockets-sansio",
+        ws_max_size=MOST_MESSAGE,
         log_level="warning",
         server_header=False,
         h11_max_incomplete_event_size=MOST_HEAD,
@@ -82,7 +90,7 @@ def serve(
         timeout_graceful_shutdown=5,
     )
     shown = f"[{host}]" if ":" in host else host
-    tell(f"http://{shown}:{bound.getsockname()[1]}/api/v1   (Ctrl-C stops it)")
+    tell(f"http://{shown}:{bound.getsockname()[1]}/   (Ctrl-C stops it)")
     with contextlib.closing(bound):
         uvicorn.Server(config).run(sockets=[bound])
 

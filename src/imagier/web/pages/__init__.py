@@ -1,0 +1,131 @@
+"""The pages: NiceGUI frames around views (static/*.js) that speak to the API, and to nothing else.
+
+NiceGUI has one app a process. Each served collection mounts that app under its own guard, and a page finds out by its
+request whose it is.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import AsyncIterator, MutableMapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+from nicegui import core, ui
+from nicegui.nicegui import _shutdown, _startup
+from starlette.routing import Match, Mount
+from starlette.staticfiles import StaticFiles
+
+from imagier.web.pages import views
+from imagier.web.pages.sign_in import routes as sign_in
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from imagier.web.served import Served
+
+__all__ = ["alive", "mount", "views"]
+
+STATIC = Path(__file__).parents[1] / "static"
+POLICY = (
+    "default-src 'none'; script-src 'self' 'nonce-{nonce}' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self'; connect-src 'self'; media-src 'self' blob:; manifest-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+"""Beyond self and nonces NiceGUI needs 'unsafe-eval' (Vue compiles templates, and handlers come as text from this
+server), and 'unsafe-inline' for styles (Quasar places menus and dialogs by them)."""
+PERMISSIONS = "camera=(self), microphone=(), geolocation=(), usb=(), payment=()"
+
+ui.run_with(FastAPI(), title="imagier", dark=None, tailwind=False, gzip_middleware_factory=None, language="en-US")
+
+
+class _Living:
+    """How many served apps are alive: NiceGUI's own starts with the first and stops with the last."""
+
+    count = 0
+
+
+@asynccontextmanager
+async def alive() -> AsyncIterator[None]:
+    """While this lasts, pages work."""
+    if _Living.count == 0:
+        await _startup()
+    _Living.count += 1
+    try:
+        yield
+    finally:
+        _Living.count -= 1
+        if _Living.count == 0:
+            await _shutdown()
+
+
+def mount(app: FastAPI, served: Served) -> None:
+    """Put the pages under `app`, those of this collection."""
+    app.mount("/static", _Static(directory=STATIC))
+    app.include_router(sign_in(served))
+    app.router.routes.append(_Pages("/", app=_Own(core.app, served)))
+
+
+class _Static(StaticFiles):
+    """Files that a browser asks for again each time, and gets again where they have changed."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Any:
+        answer = super().file_response(*args, **kwargs)
+        answer.headers["cache-control"] = "no-cache"
+        return answer
+
+
+class _Pages(Mount):
+    """All that is not the API's, which says itself what it does not have."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if scope.get("path", "").startswith("/api/"):
+            return Match.NONE, {}
+        return super().matches(scope)
+
+
+class _Own:
+    """NiceGUI's app for one served collection: pages know whose they are, and their scripts bear a nonce."""
+
+    def __init__(self, app: ASGIApp, served: Served) -> None:
+        self.app, self.served = app, served
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["imagier"] = self.served
+        head: MutableMapping[str, Any] | None = None
+        body = b""
+
+        async def sent(message: MutableMapping[str, Any]) -> None:
+            nonlocal head, body
+            if message["type"] == "http.response.start" and _is_page(message):
+                head = message
+                return
+            if head is None:
+                await send(message)
+                return
+            body += message.get("body", b"")
+            if not message.get("more_body", False):
+                nonce = secrets.token_urlsafe(18)
+                body = re.sub(rb"<script(?=[\s>])", b'<script nonce="' + nonce.encode() + b'"', body)
+                await send({**head, "headers": _headers(head, nonce, len(body))})
+                await send({"type": "http.response.body", "body": body})
+
+        await self.app(scope, receive, sent if scope["type"] == "http" else send)
+
+
+def _is_page(message: MutableMapping[str, Any]) -> bool:
+    return any(name == b"content-type" and value.startswith(b"text/html") for name, value in message["headers"])
+
+
+def _headers(head: MutableMapping[str, Any], nonce: str, length: int) -> list[tuple[bytes, bytes]]:
+    own = {
+        b"content-length": str(length),
+        b"content-security-policy": POLICY.format(nonce=nonce),
+        b"permissions-policy": PERMISSIONS,
+        b"cache-control": "no-store",
+    }
+    kept = [each for each in head["headers"] if each[0] not in own]
+    return kept + [(name, value.encode()) for name, value in own.items()]

@@ -1,0 +1,13 @@
+// A view by its name: static/NAME.js. Its modules share what they import, which NiceGUI's own components could not.
+import { defineAsyncComponent, h } from "vue";
+
+export default {
+  props: { name: String, given: Object },
+  setup(props) {
+    const view = defineAsyncComponent({
+      loader: () => import(`/static/${props.name}.js`),
+      errorComponent: { render: () => h("p", { class: "problem", role: "alert" }, "This page could not be loaded: reload it.") },
+    });
+    return () => h(view, props.given);
+  },
+};
