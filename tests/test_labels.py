@@ -14,12 +14,18 @@ from pathlib import Path
 import drawn
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imagier import images, labels
+from imagier.cli_labels import labels as command
 from imagier.collection import Collection
 from imagier.types import CollectionError, ImageError, SettingError
+from imagier.web import api_labels, make_app
+from imagier.workflows import browse
+from imagier.workflows.browse import Browser
 from imagier.workflows.run import run
 
 STEPS = [{"segment": {"model": "nuclei", "least": 20}}, {"embed": {"encoder": "classical"}}]
@@ -305,7 +311,7 @@ def test_what_a_full_disk_cuts_off_was_never_said(collection, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", full)
-        with pytest.raises(CollectionError, match="No space left on device. Nothing was changed"):
+        with pytest.raises(CollectionError, match=r"No space left on device\. Nothing was changed"):
             labels.assign(collection, [one, two], "bolt", "ada")
     assert seen == [{one: "bolt", two: "bolt"}]
     assert (collection.folder / labels.NAME).read_bytes() == before
@@ -379,3 +385,149 @@ def test_a_regions_mask_has_its_boxs_size(images, tmp_path):
         labels.correct(made, row["id"], png(mask), "ada")
         with pytest.raises(ImageError, match="pixels, and item"):
             labels.correct(made, row["id"], png(np.pad(mask, 1)), "ada")
+
+
+# ---------------------------------------------------------------- seen in pages, and over REST
+
+
+@pytest.fixture
+def client(collection) -> TestClient:
+    app = make_app(collection)
+    app.include_router(api_labels.router(Browser(collection)))
+    return TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
+
+
+def test_a_page_shows_at_once_what_was_said(collection, monkeypatch):
+    browser = Browser(collection)
+    one, two, *others = ids(collection)
+    assert browser.page(where=["label_user!="]).total == 0
+    held = browser._held
+    labels.assign(collection, [one, two], "nut", "ada")
+    page = browser.page(where=["label_user=nut"], columns=["id", "label_user"])
+    assert page.rows() == [{"id": one, "label_user": "nut"}, {"id": two, "label_user": "nut"}]
+    assert browser.item(one)["label_user"] == "nut"
+    assert browser.columns()["label_user"] == browser.columns()["mask_user"] == "text"
+    labels.undo(Collection.open(collection.folder), "ada")  # as another process does
+    assert browser.page(where=["label_user="]).total == len(others) + 2
+    monkeypatch.setattr(browse, "FRESH", -1.0)
+    for _ in range(3):
+        browser.page()
+    assert browser._held is held  # the tables were not taken in again
+
+
+def test_labels_over_rest(client, collection):
+    one, two, *_ = ids(collection)
+    told = client.post("/api/v1/labels", json={"items": [one, two], "label": "nut", "author": "ada"}).json()
+    assert (told["items"], told["left"], told["undoes"]) == (2, [], None)
+    told = client.post("/api/v1/labels", json={"where": ["name~disc"], "label": "disc", "author": "ben"}).json()
+    assert told["items"] == 4
+    table = collection.read(["id", "name", "label_user"]).to_pylist()
+    assert all(row["label_user"] == "disc" for row in table if "disc" in row["name"])
+    counts = client.get("/api/v1/labels/counts").json()
+    values = [row["label_user"] for row in table if row["label_user"]]
+    assert counts == {label: values.count(label) for label in set(values)}
+    assert next(iter(counts)) == "disc"
+    found = client.get("/api/v1/items", params={"where": "label_user=disc", "columns": "id"}).json()
+    assert found["total"] == 4
+    rows = client.get("/api/v1/labels", params={"item": one}).json()
+    assert rows["rows"][-1] | {"made": ""} == {
+        "item": one, "column": "label_user", "value": "nut", "author": "ada", "made": "",
+        "act": rows["rows"][-1]["act"], "undoes": None, "of": None,
+    }  # fmt: skip
+    page = client.get("/api/v1/labels", params={"limit": 2, "offset": 1}).json()
+    assert (len(page["rows"]), page["total"]) == (2, 6)
+    assert {row["author"] for row in page["rows"]} == {"ben"}
+    told = client.post("/api/v1/labels/undo", json={"author": "ben"}).json()
+    assert told["items"] == 4
+    assert client.post("/api/v1/labels/undo", json={"author": "ben"}).json() is None
+    assert client.get("/api/v1/labels/counts").json() == {"nut": 2}
+
+
+def test_labels_are_exported_as_cells_that_do_nothing(client, collection):
+    one, two, three, *_ = ids(collection)
+    for item, label in ((one, '=HYPERLINK("x")'), (two, 'say "nut", please'), (three, "+1")):
+        labels.assign(collection, [item], label, "@ada")
+    reply = client.get("/api/v1/labels/export")
+    assert reply.headers["content-type"].startswith("text/csv")
+    rows = {row["item"]: row for row in csv.DictReader(io.StringIO(reply.text))}
+    assert {item: row["label"] for item, row in rows.items()} == {
+        one: '\'=HYPERLINK("x")', two: 'say "nut", please', three: "'+1",
+    }  # fmt: skip
+    names = {row["id"]: row["name"] for row in collection.read(["id", "name"]).to_pylist()}
+    assert {item: row["name"] for item, row in rows.items()} == {item: names[item] for item in (one, two, three)}
+    assert {row["author"] for row in rows.values()} == {"'@ada"}
+    told = client.get("/api/v1/labels/export", headers={"accept": "application/json"}).json()
+    assert {row["item"]: row["label"] for row in told}[three] == "+1"
+    assert {row["made"] for row in told} == {row["made"] for row in rows.values()}
+
+
+def test_masks_over_rest(client, collection):
+    one = next(row["id"] for row in collection.read(["id", "name"]).to_pylist() if row["name"] == "disc_0.png")
+    where, author = f"/api/v1/items/{one}/mask", {"author": "ada"}
+    got = f"/api/v1/items/{one}/masks/mask_user"
+    assert client.get(got).status_code == 404
+    assert client.delete(where, params=author).status_code == 404
+    told = client.put(where, params=author, content=png(blob()), headers={"content-type": "image/png"})
+    assert (told.status_code, told.json()["items"]) == (200, 1)
+    np.testing.assert_array_equal(images.decode(client.get(got).content).image, blob())
+    sha256 = client.get(f"/api/v1/items/{one}").json()["mask_user"]
+    assert client.get("/api/v1/labels").json()["rows"][0]["value"] == sha256
+    assert client.delete(where, params=author).status_code == 200
+    assert client.get(got).status_code == 404
+    client.post("/api/v1/labels/undo", json=author)
+    assert client.get(got).status_code == 200
+    labels.mask_path(collection, sha256).unlink()
+    lost = client.get(got)
+    assert lost.status_code == 409
+    assert str(collection.folder) not in lost.text
+
+
+def test_what_does_not_fit_is_refused_over_rest(client, collection):
+    one = ids(collection)[0]
+    right = {"items": [one], "label": "nut", "author": "ada"}
+    for change, status, why in [
+        ({"items": ["nobody"]}, 400, "there is no item 'nobody'"),
+        ({"items": []}, 400, "no items are named"),
+        ({"items": None}, 422, "give items, or where"),
+        ({"where": ["name~disc"]}, 422, "give items, or where"),
+        ({"items": None, "where": ["nane~disc"]}, 400, "Did you mean name?"),
+        ({"items": None, "where": ["name=nothing"]}, 400, "0 items fit"),
+        ({"items": [one] * 100_001}, 422, "items"),
+        ({"items": ["\ud800"]}, 422, ""),
+        ({"label": " "}, 400, "1 to 200 letters"),
+        ({"label": "x" * 201}, 400, "1 to 200 letters"),
+        ({"label": 3}, 422, "label"),
+        ({"author": ""}, 400, "an author has"),
+    ]:
+        body = json.dumps({name: value for name, value in (right | change).items() if value is not None})
+        reply = client.post("/api/v1/labels", content=body, headers={"content-type": "application/json"})
+        assert (reply.status_code, why in reply.json()["detail"]) == (status, True), reply.text
+    assert client.post("/api/v1/labels", json={"items": [one], "author": "ada"}).status_code == 422  # no label is said
+    put = f"/api/v1/items/{one}/mask"
+    for path, params, content, status, why in [
+        (put, {"author": "ada"}, b"no picture", 400, "the mask: not an image"),
+        (put, {}, png(blob()), 422, "author"),
+        (put, {"author": "ada"}, png(blob(3, 3)), 400, "has 3 x 3 pixels"),
+        ("/api/v1/items/nobody/mask", {"author": "ada"}, png(blob()), 404, "there is no item"),
+    ]:
+        reply = client.put(path, params=params, content=content, headers={"content-type": "image/png"})
+        assert (reply.status_code, why in reply.json()["detail"]) == (status, True), reply.text
+    assert client.get("/api/v1/labels", params={"limit": 1001}).status_code == 422
+    foreign = {"origin": "http://elsewhere"}
+    assert client.post("/api/v1/labels", json=right, headers=foreign).status_code == 403
+    assert client.put(put, params={"author": "ada"}, content=png(blob()), headers=foreign).status_code == 403
+    assert not lines(collection)
+
+
+def test_the_command_counts_and_exports(collection, tmp_path):
+    one, two, *_ = ids(collection)
+    labels.assign(collection, [one, two], "nut", "ada")
+    told = CliRunner().invoke(command, [str(collection.folder), "--export", str(tmp_path / "l.csv")])
+    assert told.exit_code == 0, told.output
+    assert "     2 nut\n2 of 13 items have a label, 0 a corrected mask\n" in told.output
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "l.csv").read_text())))
+    assert [(row["item"], row["label"]) for row in rows] == [
+        (row["id"], "nut") for row in sorted(collection.read(["id", "name"]).to_pylist(), key=lambda row: row["name"])
+        if row["id"] in (one, two)
+    ]  # fmt: skip
+    assert CliRunner().invoke(command, [str(tmp_path)]).exit_code == 1
