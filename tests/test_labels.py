@@ -8,25 +8,36 @@ import json
 import logging
 import multiprocessing
 import shutil
+import sys
 import threading
 from pathlib import Path
 
+import cv2
 import drawn
 import numpy as np
+import pyarrow as pa
 import pytest
+import trainings
 from click.testing import CliRunner
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imagier import images, labels
+from imagier.cli import main
 from imagier.cli_labels import labels as command
 from imagier.collection import Collection
-from imagier.types import CollectionError, ImageError, SettingError
+from imagier.models.model import read_model
+from imagier.pipeline import Bound
+from imagier.training.segmenter import SegmenterPlan
+from imagier.types import CollectionError, Fitted, ImageError, SettingError, Stage, Step
 from imagier.web import api_labels, make_app
-from imagier.workflows import browse
+from imagier.workflows import browse, organise
+from imagier.workflows._tables import table_step
 from imagier.workflows.browse import Browser
+from imagier.workflows.compare import compare
 from imagier.workflows.run import run
+from imagier.workflows.summary import Summary
 
 STEPS = [{"segment": {"model": "nuclei", "least": 20}}, {"embed": {"encoder": "classical"}}]
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -531,3 +542,208 @@ def test_the_command_counts_and_exports(collection, tmp_path):
         if row["id"] in (one, two)
     ]  # fmt: skip
     assert CliRunner().invoke(command, [str(tmp_path)]).exit_code == 1
+
+
+# ---------------------------------------------------------------- read by steps, folders and trainings
+
+
+def test_a_step_that_reads_labels_is_done_anew_when_they_change(collection):
+    seen: list[list[str]] = []
+
+    def load():
+        def fit(columns):
+            seen.append(columns["label_user"])
+            return Fitted({"letters": np.array([len(label) for label in columns["label_user"]], np.int32)}, {})
+
+        return fit
+
+    step = Step(("id", "label_user"), pa.schema([pa.field("letters", pa.int32())]), load)
+    bound = Bound("letters", Stage("letters", 1, "table", lambda: step), {}, step, "k")
+    one, two, *_ = ids(collection)
+    labels.assign(collection, [one, two], "nut", "ada")
+    for label in ("nut", "nut", "washer"):
+        labels.assign(collection, [two], label, "ada")
+        with collection.writing():
+            table_step(collection, bound, None, Summary(), progress=False)
+    assert seen == [["nut", "nut"], ["nut", "washer"]]  # that it was said again changes nothing
+    assert collection.found([one, two], ["letters"])[two]["letters"] == 6
+
+
+def test_labels_make_no_run_of_other_steps(collection, made):
+    before = collection.receipts()
+    labels.assign(collection, ids(collection)[:2], "nut", "ada")
+    steps = [*STEPS]
+    run(collection.folder.parent / "images", into=collection.folder, pipeline=steps, report=False, threads=1)
+    assert collection.receipts() == before
+    assert sorted(said(collection).values()) == ["nut", "nut"]
+
+
+def test_labels_stay_with_the_items_that_come_back(images, tmp_path):
+    made = run(images, into=tmp_path / "out", pipeline=STEPS[1:], report=False, threads=1)
+    one = ids(made)[0]
+    labels.assign(made, [one], "nut", "ada")
+    path = Path(made.found([one], ["path"])[one]["path"])
+    kept = path.read_bytes()
+    path.unlink()
+    run(images, into=made.folder, report=False, threads=1)
+    assert one not in ids(made)
+    assert said(made) == {}
+    assert Browser(made).page(where=["label_user!="]).total == 0
+    (path.parent / "elsewhere.png").write_bytes(kept)
+    run(images, into=made.folder, report=False, threads=1)
+    assert said(made) == {one: "nut"}
+
+
+@pytest.fixture(scope="module")
+def kinds(tmp_path_factory) -> Collection:
+    """24 pictures whose files say nothing, their kinds told by a person; two clusterings."""
+    folder = tmp_path_factory.mktemp("kinds")
+    for kind in drawn.KINDS:
+        for seed in range(8):
+            drawn.save(folder / "images" / f"{drawn.KINDS.index(kind)}{seed}.png", drawn.picture(kind, seed))
+    steps = ["embed", {"cluster": {"k": 3}}, {"cluster": {"k": 2}, "as": "coarse"}]
+    made = run(folder / "images", into=folder / "out", pipeline=steps, report=False, threads=2)
+    rows = made.read(["id", "name"]).to_pylist()
+    for at, kind in enumerate(drawn.KINDS):
+        labels.assign(made, [row["id"] for row in rows if row["name"].startswith(str(at))], kind, "ada")
+    return made
+
+
+def test_a_classifier_learns_from_labels_of_people(kinds, tmp_path):
+    words = ["train", "classifier", "--collection", str(kinds.folder), "--labels", "label_user", "--quiet"]
+    told = CliRunner().invoke(main, [*words, "--set", "split=50:25:25", "--into", str(tmp_path / "model")])
+    assert told.exit_code == 0, told.output
+    assert set(read_model(tmp_path / "model").card.labels) == set(drawn.KINDS)
+
+
+def test_labels_of_people_name_folders_and_are_a_truth(kinds, tmp_path):
+    planned = organise.plan(kinds, by="label_user", to=tmp_path / "to").to_pylist()
+    folders = {row["destination"].split("/")[0] for row in planned}
+    assert folders == set(drawn.KINDS)
+    assert all("label_user is" in row["why"] for row in planned)
+    compared = compare(kinds, truth="label_user")
+    assert compared.truth["items"] == 24
+
+
+def test_regions_go_by_their_own_label(images, tmp_path):
+    steps = [{"segment": {"model": "nuclei", "least": 20}}, {"crop": {"source": "mask", "keep": "each"}}]
+    made = run(images, into=tmp_path / "out", pipeline=steps, report=False, threads=2)
+    whole = next(row["id"] for row in made.read(["id", "parent"]).to_pylist() if row["parent"] is None)
+    labels.assign(made, [whole], "nut", "ada")
+    rows = {row["id"]: row for row in organise.plan(made, by="label_user", to=tmp_path / "to").to_pylist()}
+    assert rows[whole]["destination"].startswith("nut/")
+    parents = {row["id"]: row["parent"] for row in made.read(["id", "parent"]).to_pylist()}
+    assert not any(parents[item] == whole for item in rows if parents.get(item))
+
+
+@pytest.fixture
+def brushed(tmp_path) -> Collection:
+    """24 pictures with discs; of 20 a mask, of one class, by a person."""
+    rng = np.random.default_rng(0)
+    masks = {}
+    for at in range(24):
+        mask = np.zeros((64, 64), np.uint8)
+        x, y, radius = (int(each) for each in rng.integers([14, 14, 6], [50, 50, 12]))
+        cv2.circle(mask, (x, y), radius, 255, -1)
+        ground = rng.normal(90, 30, (64, 64, 3)) + (mask > 0)[..., None] * np.array([90, 20, -20])
+        drawn.save(tmp_path / "images" / f"{at:02d}.png", ground.clip(0, 255).astype(np.uint8))
+        masks[f"{at:02d}.png"] = mask
+    made = run(tmp_path / "images", into=tmp_path / "out", pipeline=STEPS[1:], report=False, threads=2)
+    for row in made.read(["id", "name"]).to_pylist()[:20]:
+        labels.correct(made, row["id"], png(masks[row["name"]]), "ada", of="nucleus")
+    return made
+
+
+SMALL = ["size=[64, 64]", "epochs=2", "batch=4", "split=60:20:20", "precision=float32"]
+
+
+def training(collection: Collection, into: Path, *more: str) -> list[str]:
+    told = [word for each in SMALL for word in ("--set", each)]
+    return ["train", "segmenter", "--collection", str(collection.folder), "--into", str(into), *told, *more]
+
+
+def planned_for(words: list[str], monkeypatch) -> SegmenterPlan:
+    """What a training is begun with."""
+    plans: list[SegmenterPlan] = []
+
+    def stop(plan: SegmenterPlan, _: bool) -> None:
+        plans.append(plan)
+        raise SettingError("far enough")
+
+    monkeypatch.setattr("imagier.training.segmenter.train", stop)
+    told = CliRunner().invoke(main, words)
+    assert "far enough" in told.output, told.output
+    return plans[0]
+
+
+def test_a_segmenter_learns_from_exactly_what_was_brushed(brushed, tmp_path, monkeypatch):
+    one, two, *others = sorted(labels.current(brushed)[labels.MASK])
+    mask = images.decode(labels.mask_path(brushed, labels.current(brushed)[labels.MASK][one].value).read_bytes()).image
+    brush = mask.copy()
+    brush[:8, :8] = 255
+    labels.correct(brushed, one, png(brush), "ben", of="nucleus")
+    labels.correct(brushed, two, None, "ben")
+    plan = planned_for(training(brushed, tmp_path / "model"), monkeypatch)
+    assert {each.path.stem for each in plan.samples} == {one, *others}
+    assert plan.truth.classes == ("nucleus",)
+    assert not plan.truth.instances
+    (sample,) = (each for each in plan.samples if each.path.stem == one)
+    held = plan.truth.draw[sample.path](64, 64)
+    np.testing.assert_array_equal(held.inside[:, :, 0], brush > 0)
+    assert held.objects is None
+    assert sample.shares == ((brush > 0).mean(),)
+    for each in plan.samples:
+        pixels = images.decode(each.path.read_bytes()).image
+        np.testing.assert_array_equal(pixels, brushed.pixels(each.path.stem))
+        mask = labels.mask_path(brushed, labels.current(brushed)[labels.MASK][each.path.stem].value)
+        stood = images.decode(mask.read_bytes()).image > 0
+        np.testing.assert_array_equal(plan.truth.draw[each.path](64, 64).inside[:, :, 0], stood)
+
+
+def test_objects_that_have_numbers_are_told_apart(brushed, tmp_path, monkeypatch):
+    cores = ["--set", "cores=true"]
+    told = CliRunner().invoke(main, training(brushed, tmp_path / "model", *cores))
+    assert (told.exit_code, "do not tell objects apart" in told.output) == (1, True)
+    for at, item in enumerate(list(labels.current(brushed)[labels.MASK])):
+        numbers = np.zeros((64, 64), np.uint16)
+        numbers[4:20, 4:20], numbers[4:20, 20:30] = 300, (1 if at else 0)
+        labels.correct(brushed, item, png(numbers), "ada")
+    plan = planned_for(training(brushed, tmp_path / "model", *cores), monkeypatch)
+    assert plan.truth.classes == ("object",)
+    assert {*np.unique(plan.truth.draw[plan.samples[-1].path](64, 64).objects)} <= {0, 1, 300}
+
+
+def test_what_a_segmenter_cannot_learn_from_is_told(brushed, collection, tmp_path):
+    out = str(brushed.folder)
+    for words, why in [
+        (training(collection, tmp_path / "m"), "no masks that a person corrected"),
+        (training(brushed, tmp_path / "m", "--images", out), "a collection has images and masks of its own"),
+        (training(brushed, tmp_path / "m", "--masks", out), "a collection has images and masks of its own"),
+        (training(brushed, tmp_path / "m", "--unmasked"), "a collection has images and masks of its own"),
+        (["train", "segmenter", "--into", str(tmp_path / "m")], "say where images are"),
+        (["train", "segmenter", "--masks", out, "--into", str(tmp_path / "m")], "say where images are"),
+        (["train", "segmenter", "--collection", str(tmp_path), "--into", str(tmp_path / "m")], "holds no collection"),
+    ]:
+        told = CliRunner().invoke(main, words)
+        assert (told.exit_code, why in told.output) == (1, True), told.output
+    item = ids(brushed)[0]
+    labels.correct(brushed, item, png(np.full((64, 64), 255, np.uint8)), "ada", of="cell")
+    told = CliRunner().invoke(main, training(brushed, tmp_path / "m"))
+    assert "masks of several classes (19 of nucleus, 1 of cell)" in told.output
+    labels.undo(brushed, "ada")
+    labels.mask_path(brushed, labels.current(brushed)[labels.MASK][item].value).unlink()
+    told = CliRunner().invoke(main, training(brushed, tmp_path / "m"))
+    assert (told.exit_code, "cannot be read" in told.output) == (1, True), told.output
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_segmenter_is_trained_from_a_collection_and_not_gone_on_with_by_other_masks(brushed, tmp_path):
+    words = [sys.executable, "-m", "imagier.cli", *training(brushed, tmp_path / "model")]
+    told = trainings.finished(words)
+    assert f"written: {tmp_path / 'model'}" in told.stdout
+    assert read_model(tmp_path / "model").card.labels == ("nucleus",)
+    labels.correct(brushed, ids(brushed)[0], png(np.full((64, 64), 255, np.uint8)), "ada", of="nucleus")
+    told = trainings.finished([*words, "--replace"], code=1)
+    assert "was begun with another labels.json" in told.stderr

@@ -171,12 +171,14 @@ def _run(
 
 
 @train.command()
-@IMAGES
+@click.option("--images", type=PATH, metavar="DIR", help="The images, walked whole.")
 @masked
+@click.option(
+    "--collection", type=PATH, metavar="OUT", help="Or items of a collection, by the masks that people corrected."
+)
 @runs
 @guarded
 def segmenter(
-    images: Path,
     masks: tuple[str, ...],
     unmasked: bool,
     label_images: Path | None,
@@ -195,7 +197,8 @@ def segmenter(
     from imagier.workflows.train import segmenter as work_on
 
     others = {"label_images": label_images, "coco": coco, "labelme": labelme, "cvat": cvat}
-    _run(work_on, settings, split, quiet, {}, images=images, masks=_masks(masks, others), unmasked=unmasked, **how)
+    told = _masks(masks, others) if how["collection"] is None or masks or any(others.values()) else None
+    _run(work_on, settings, split, quiet, {}, masks=told, unmasked=unmasked, **how)
 
 
 @train.command()

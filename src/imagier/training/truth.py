@@ -83,17 +83,30 @@ def labels(pictures: Sequence[Path], root: Path, folder: Path) -> Truth:
     if not found:
         raise SettingError(f"{folder} holds no label image that is called as one of the {len(pictures)} images is")
 
-    def drawn(path: Path) -> Draw:
-        def draw(height: int, width: int) -> Mask:
-            image = _decoded(path, height, width)
-            if image.ndim == 3 or image.dtype.kind == "f":
-                raise ImageError(f"{path}: a label image is grey with 8 or 16 bits, and this has {image.dtype} colours")
-            numbers = image.astype(np.int32)[:, :, None]
-            return Mask(numbers > 0, numbers)
+    return Truth((OBJECT,), {picture: _numbered(path) for picture, path in found.items()}, True)
 
-        return draw
 
-    return Truth((OBJECT,), {picture: drawn(path) for picture, path in found.items()}, True)
+def corrected(found: Mapping[Path, Path], name: str) -> Truth:
+    """The label image of each image, all of one class. Objects are told apart where none holds 255 alone.
+
+    Raises ImageError for one that is gone.
+    """
+    values = [np.unique(images.read(path).image) for path in found.values()]
+    apart = not any(each[each > 0].tolist() == [255] for each in values)
+    return Truth((name,), {picture: _numbered(path, apart) for picture, path in found.items()}, apart)
+
+
+def _numbered(path: Path, apart: bool = True) -> Draw:
+    """A label image's. apart: its numbers are objects."""
+
+    def draw(height: int, width: int) -> Mask:
+        image = _decoded(path, height, width)
+        if image.ndim == 3 or image.dtype.kind == "f":
+            raise ImageError(f"{path}: a label image is grey with 8 or 16 bits, and this has {image.dtype} colours")
+        numbers = image.astype(np.int32)[:, :, None]
+        return Mask(numbers > 0, numbers if apart else None)
+
+    return draw
 
 
 def coco(pictures: Sequence[Path], root: Path, file: Path) -> Truth:

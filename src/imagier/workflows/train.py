@@ -77,8 +77,9 @@ def pictures(folder: Path) -> tuple[Path, list[Path]]:
 
 def segmenter(
     *,
-    images: Path,
-    masks: Masks,
+    images: Path | None = None,
+    masks: Masks | None = None,
+    collection: Path | None = None,
     into: Path,
     config: str | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -92,6 +93,7 @@ def segmenter(
     """Train a segmenter, or go on with it.
 
     images: a folder, walked whole. unmasked: images without a mask are empty of it; else they are an error.
+    collection: in place of both, the items of one that have a mask which a person corrected.
     groups: TABLE.csv:COLUMN, images of one value never come to two sides of the split.
     split: a split.json to use, for which neither groups nor the config's split may be given; else one is made.
     work: where checkpoints and logs are; INTO.training unless given. over: a Model folder that is there is replaced.
@@ -99,16 +101,28 @@ def segmenter(
     """
     from imagier.training import config as configs
     from imagier.training.pairs import noise_of
+    from imagier.workflows import _corrected
 
     told, ratios = _told(configs.Segmenter, config, settings, groups, split)
     if told.noise is not None:
         noise_of(told.noise)
     _free(into, over)
-    root, found = pictures(images)
-    truth = masks.truth(found, root)
+    work = work or into.with_name(f"{into.name}.training")
+    items = None
+    if collection is not None:
+        if images is not None or masks is not None or unmasked:
+            raise SettingError("a collection has images and masks of its own: leave out --images, --masks, --unmasked")
+        items = _corrected.read(collection)
+        found, truth = items.truth(work / ITEMS_FOLDER)
+        groups_of: list[str] | None = _of_files(groups, items.paths, items.files)
+    elif images is None or masks is None:
+        raise SettingError("say where images are: --images and their masks, or --collection with masks of people")
+    else:
+        root, found = pictures(images)
+        truth = masks.truth(found, root)
+        groups_of = _groups(groups, root, found)
     if told.cores and not truth.instances:
         raise SettingError("cores: the masks do not tell objects apart; label images, COCO, labelme and CVAT do")
-    groups_of = _groups(groups, root, found)
     _there("segmentation_models_pytorch")
     from imagier.training.segmenter import SegmenterPlan, begun, train
 
@@ -119,11 +133,12 @@ def segmenter(
         inside = truth.draw[path](*image.shape[:2]).inside
         return tuple(float(share) for share in inside.mean((0, 1)))
 
+    if items is not None:
+        items.draw(found, progress)
     samples = _read(found, check, progress)
     _not_empty(samples, truth)
-    work = work or into.with_name(f"{into.name}.training")
     parted = _parted(samples, _joined(samples, groups_of), ratios, told.seed, split)
-    _taken_up(work, told, parted)
+    _taken_up(work, told, parted, None if items is None else items.told)
     return train(SegmenterPlan(told, network, spec, samples, parted, into, work, truth), progress)
 
 
@@ -331,7 +346,6 @@ def _of_items(
     from imagier.models import about as texts
     from imagier.models.classifying import network_sha
     from imagier.training import config as configs
-    from imagier.training import labelled
     from imagier.training.head import HeadPlan
     from imagier.training.head import train as fit
     from imagier.workflows import _items
@@ -349,14 +363,7 @@ def _of_items(
     names = [items.classes[each.shares.index(1.0)] for each in items.samples]
     _enough(names)
     said = None if about is None else texts.read(about, items.classes)[1]
-    of_groups = items.files
-    if groups is not None:
-        paths = [each.path for each in items.samples]
-        known = sorted(set(paths))
-        root = Path(os.path.commonpath([each.parent for each in known]))
-        by_path = dict(zip(known, labelled.column(groups, root, known, "--groups"), strict=True))
-        of_groups = [by_path[path] or f"file {file}" for path, file in zip(paths, items.files, strict=True)]
-    joined = _joined(items.samples, of_groups)
+    joined = _joined(items.samples, _of_files(groups, [each.path for each in items.samples], items.files))
     parted = _parted(items.samples, joined, ratios, told.seed, split)
     _in_each(items.samples, parted, items.classes)
     if isinstance(told, configs.Head):
@@ -620,6 +627,16 @@ def _groups(told: str | None, root: Path, paths: Sequence[Path]) -> list[str] | 
     from imagier.training.labelled import column
 
     return None if told is None else column(told, root, paths, "--groups")
+
+
+def _of_files(told: str | None, paths: Sequence[Path], files: Sequence[str]) -> list[str]:
+    """The group of each item, by a column of a table of the files, or else by the content of its file."""
+    if told is None:
+        return list(files)
+    known = sorted(set(paths))
+    groups = _groups(told, Path(os.path.commonpath([each.parent for each in known])), known)
+    by_path = dict(zip(known, groups or (), strict=True))
+    return [by_path[path] or f"file {file}" for path, file in zip(paths, files, strict=True)]
 
 
 def _joined(samples: Sequence[Sample], groups: list[str] | None) -> np.ndarray:
