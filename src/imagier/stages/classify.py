@@ -26,6 +26,18 @@ if TYPE_CHECKING:
 
 Engine = Literal["auto", "openvino", "onnxruntime", "torch"]
 
+MOST = 10
+"""Labels that are told of each item with their confidences."""
+SAID = pa.schema(
+    [
+        pa.field("label", pa.string()),
+        pa.field("confidence", pa.float32()),
+        pa.field("ranked", pa.list_(pa.string())),
+        pa.field("ranked_confidence", pa.list_(pa.float32())),
+    ]
+)
+"""What every classifier tells."""
+
 UNNAMED = (
     "classify.model must be given. A classifier is trained by: imagier train classifier --data FOLDER_PER_CLASS --into "
     "MODEL (docs/training.md); then --set classify.model=MODEL. Or the CLIP model that makes the embedding, such as "
@@ -47,7 +59,8 @@ def make(
     engine: Engine | None = None,
     precision: Literal["auto", "float32", "bfloat16"] | None = None,
 ) -> Step:
-    """`label`; `confidence`: float32, its probability or share.
+    """`label`; `confidence`: float32, its probability or share; `ranked`: the labels, most likely first, ten at most;
+    `ranked_confidence`: float32, of each of those.
 
     model: a classifier that was trained here, a network or a head; or a CLIP model. It must be given.
 
@@ -158,7 +171,7 @@ def _network(
 
 def _schema(model: Model) -> pa.Schema:
     """What is written: what the model has nothing to tell by is no column."""
-    fields = [pa.field("label", pa.string()), pa.field("confidence", pa.float32())]
+    fields = list(SAID)
     if "confidence" in model.card.files:
         fields.append(pa.field("label_set", pa.list_(pa.string())))
     if model.card.novelty is not None:
@@ -176,10 +189,7 @@ def _telling(model: Model, see: Callable[[Columns], Seen], level: float, refused
 
     def apply(columns: Columns) -> Columns:
         said = trust.say(see(columns), level, refused, by_class)
-        made: dict[str, Any] = {
-            "label": [names[at] for at in said.best],
-            "confidence": said.shares.max(axis=1).astype(np.float32),
-        }
+        made: dict[str, Any] = _ranked(said.shares, names)
         if said.sets is not None:
             ranked = np.argsort(-said.shares, axis=1, kind="stable")
             made["label_set"] = [
@@ -192,6 +202,18 @@ def _telling(model: Model, see: Callable[[Columns], Seen], level: float, refused
         return made
 
     return apply
+
+
+def _ranked(given: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+    """The columns SAID, of the labels' probabilities or shares (n, labels)."""
+    order = np.argsort(-given, axis=1, kind="stable")[:, :MOST]
+    top = np.take_along_axis(given, order, axis=1).astype(np.float32)
+    return {
+        "label": [names[row[0]] for row in order],
+        "confidence": np.ascontiguousarray(top[:, 0]),
+        "ranked": [[names[at] for at in row] for row in order],
+        "ranked_confidence": list(top),
+    }
 
 
 # ---------------------------------------------------------------- words
@@ -225,15 +247,13 @@ def _words(
         texts = label_vectors(clip, names, prompts, choice.engine)
 
         def apply(columns: Columns) -> Columns:
-            given = shares(scale * _cosines(columns[embedding], texts))
-            best = given.argmax(axis=1)
-            return {"label": [names[at] for at in best], "confidence": given.max(axis=1).astype(np.float32)}
+            return _ranked(shares(scale * _cosines(columns[embedding], texts)), names)
 
         return apply
 
     return Step(
         reads=(embedding,),
-        writes=pa.schema([pa.field("label", pa.string()), pa.field("confidence", pa.float32())]),
+        writes=SAID,
         load=load,
         weights=clip.keys,
         needs={embedding: network_sha(clip)},
@@ -287,4 +307,4 @@ def _cosines(vectors: Sequence[np.ndarray] | np.ndarray, texts: np.ndarray) -> n
     return cosines
 
 
-CLASSIFY = Stage(name="classify", version=1, over="rows", make=make)
+CLASSIFY = Stage(name="classify", version=2, over="rows", make=make)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from fastapi import Path as InPath
 from pydantic import BaseModel, Field
+from starlette.responses import JSONResponse
 
 from imagier.outputs import shown
+from imagier.types import SettingError
 from imagier.web.api import REFUSALS, ROOT, Item
 from imagier.workflows import naming, overview
 from imagier.workflows.browse import LONGEST, MOST, Browser
@@ -40,9 +42,10 @@ class Spread(BaseModel):
 
 
 class Values(BaseModel):
-    """Columns of all items that fit, sorted by id."""
+    """Columns of items, sorted by id."""
 
     items: int = Field(examples=[2])
+    fit: int = Field(description="Items that fit; more than are here where axes thinned them out.", examples=[2])
     values: dict[str, list[Any]] = Field(examples=[{"id": ["3f2a", "77c0"], "group": [2, 0]}])
 
 
@@ -90,6 +93,13 @@ class Name(BaseModel):
     name: str = Field(max_length=naming.LONGEST, examples=["scratched"])
 
 
+def _names(given: str) -> list[str]:
+    names = [each.strip() for each in given.split(",") if each.strip()]
+    if len(names) > MOST_COLUMNS:
+        raise SettingError(f"{len(names)} columns are too many at once: ask for {MOST_COLUMNS} at most")
+    return names
+
+
 def router(browser: Browser) -> APIRouter:
     """The routes of one collection."""
     routes = APIRouter(prefix=ROOT, responses=REFUSALS)
@@ -107,11 +117,21 @@ def router(browser: Browser) -> APIRouter:
     def values(
         columns: Annotated[str, Query(max_length=4 * LONGEST, description="With commas between.", examples=["id,x,y"])],
         where: Where = None,
-    ) -> Any:
+        axes: Annotated[
+            str,
+            Query(
+                max_length=LONGEST,
+                description="Columns of a map: items without a place are left out, and where they lie thick so many "
+                f"that {overview.MOST_POINTS} stay.",
+                examples=["x,y,z"],
+            ),
+        ] = "",
+    ) -> Response:
         """Some columns of all items that fit, for maps."""
-        names = [each.strip() for each in columns.split(",")][:MOST_COLUMNS]
-        made = overview.values(browser, names, where or ())
-        return {"items": len(next(iter(made.values()))), "values": made}
+        made = overview.values(browser, _names(columns), where or (), axes=_names(axes))
+        items = len(next(iter(made.values.values())))
+        # Millions of values: what checks each by its type would take seconds.
+        return JSONResponse({"items": items, "fit": made.fit, "values": made.values})
 
     @routes.post("/items", response_model=Listed)
     def some(asked: Some) -> Listed:

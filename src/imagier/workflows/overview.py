@@ -18,6 +18,10 @@ MOST_VALUES = 200
 """Of a column that are told with their counts, the most frequent."""
 BINS = 24
 """Of a column of numbers."""
+MOST_POINTS = 100_000
+"""Of a map."""
+CELLS = 48
+"""Into so many parts an axis is cut to see where points lie thick."""
 MOST_SOME = 1000
 """Items that can be named at once."""
 
@@ -78,17 +82,64 @@ def spread(browser: Browser, column: str, where: Sequence[str] = ()) -> Spread:
     )
 
 
-def values(browser: Browser, columns: Sequence[str], where: Sequence[str] = ()) -> dict[str, list[Any]]:
-    """Column -> its value of every item that fits, sorted by id. What is no finite number is null.
+@dataclass(frozen=True)
+class Values:
+    """Columns of items, sorted by id."""
 
-    Raises SettingError for a column that is not there.
+    values: dict[str, list[Any]]
+    """Column -> a value an item; what is no finite number is null."""
+    fit: int
+    """Items that fit, thinned out or not."""
+
+
+def values(
+    browser: Browser,
+    columns: Sequence[str],
+    where: Sequence[str] = (),
+    *,
+    axes: Sequence[str] = (),
+    most: int = MOST_POINTS,
+) -> Values:
+    """Some columns of every item that fits.
+
+    axes: columns of a map. Items without a place on it are left out then, and of more than `most` crowded ones.
+    Raises SettingError for a column that is not there, or axes that are no numbers.
     """
     table = browser.light()
-    for name in columns:
+    for name in (*columns, *axes):
         if name not in table.column_names:
             raise SettingError(nearest("column", name, table.column_names))
-    some = table.select(list(dict.fromkeys(columns))).filter(pa.array(fitting(table, where)))
-    return {name: _finite(some[name]) for name in some.column_names}
+    fits = fitting(table, where)
+    rows = np.flatnonzero(fits)
+    if axes:
+        if wrong := [name for name in axes if kind_of(table.schema.field(name).type) != "number"]:
+            raise SettingError(f"axes cannot be {wrong[0]!r}: it holds no numbers")
+        points = np.stack([_numbers(table[name])[rows] for name in axes], axis=1)
+        placed = np.isfinite(points).all(axis=1)
+        rows = rows[placed][thinned(points[placed], most)]
+    some = table.select(list(dict.fromkeys(columns))).take(pa.array(rows))
+    return Values({name: _finite(some[name]) for name in some.column_names}, int(fits.sum()))
+
+
+def thinned(points: np.ndarray, most: int) -> np.ndarray:
+    """Rows of points, (n, d), of which at most `most` stay: where they lie thick fewer, where they lie thin all."""
+    if len(points) <= most:
+        return np.arange(len(points))
+    low, high = points.min(axis=0), points.max(axis=0)
+    cells = ((points - low) / np.where(high > low, high - low, 1) * (CELLS - 1)).astype(np.int64)
+    cell = np.ravel_multi_index(tuple(cells.T), (CELLS,) * points.shape[1])
+    order = np.argsort(cell, kind="stable")
+    _, first, sizes = np.unique(cell[order], return_index=True, return_counts=True)
+    within = np.empty(len(points), np.int64)  # the how manieth of its cell
+    within[order] = np.arange(len(points)) - np.repeat(first, sizes)
+    floor, ceiling = 0, int(sizes.max())
+    while floor < ceiling:  # the largest share of a cell with which all fit
+        middle = (floor + ceiling + 1) // 2
+        floor, ceiling = (middle, ceiling) if np.minimum(sizes, middle).sum() <= most else (floor, middle - 1)
+    kept: np.ndarray = np.flatnonzero(within < floor)
+    if len(kept) < most:  # room that is left goes to those next in line
+        kept = np.sort(np.concatenate([kept, np.flatnonzero(within == floor)[: most - len(kept)]]))
+    return kept
 
 
 def some(browser: Browser, ids: Sequence[str], columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
@@ -104,6 +155,11 @@ def some(browser: Browser, ids: Sequence[str], columns: Sequence[str] | None = N
     if rows.null_count:
         raise NoSuchItem(f"there is no item {ids[rows.is_null().index(True).as_py()][:100]!r}")
     return [{name: plain(value) for name, value in row.items()} for row in table.select(given).take(rows).to_pylist()]
+
+
+def _numbers(column: pa.ChunkedArray) -> np.ndarray:
+    made: np.ndarray = column.cast(pa.float64(), safe=False).to_numpy()
+    return made
 
 
 def _finite(column: pa.ChunkedArray) -> list[Any]:
