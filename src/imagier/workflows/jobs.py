@@ -214,7 +214,8 @@ class Jobs(JobsOnDisk):
         """Take in how the running ones stand, and start the next where none runs."""
         if self._held is None:
             return
-        there = [self.one(id) for id in sorted(self._open)]
+        # One whose folder a person has taken away is no longer there.
+        there = [job for id in sorted(self._open) if (job := self._job(self.folder / id)) is not None]
         running = [job for job in there if job.state == "running"]
         for job in running:
             if self._lives(job.id):
