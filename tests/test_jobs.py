@@ -330,6 +330,26 @@ def test_one_server_looks_after_them_and_the_next_takes_over(collection, jobs):
         jobs.start(["doctor"], title="no", kind="run")
 
 
+def test_what_keeps_jobs_from_being_looked_after_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(work, "REST", 0.05)
+    jobs = Jobs(tmp_path / "jobs")
+    (tmp_path / "jobs").touch()
+    jobs.begin()
+    with pytest.raises(CollectionError, match="cannot be looked after"):
+        jobs.start(["doctor"], title="doctor", kind="run")
+    (tmp_path / "jobs").unlink()
+    until(lambda: jobs.is_watching)
+    until(lambda: not jobs._trouble)
+    job = over(jobs, jobs.start(["doctor"], title="doctor", kind="run"))
+    assert job.state == "done"
+    jobs.end()
+    (jobs.folder / job.id / "state.json").write_text("{")
+    jobs.begin()
+    with pytest.raises(CollectionError, match=f"the job {job.id} cannot be read"):
+        jobs.start(["doctor"], title="doctor", kind="run")
+    jobs.end()
+
+
 # ---------------------------------------------------------------- orders
 
 

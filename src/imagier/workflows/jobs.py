@@ -64,6 +64,8 @@ class Jobs(JobsOnDisk):
         self._thread: threading.Thread | None = None
         self._held: Any = None
         """The lock of the folder, while it is ours."""
+        self._trouble = ""
+        """Why they cannot be looked after, a sentence."""
         self._open: set[str] = set()
         """The jobs that are not over."""
         self._again: set[str] = set()
@@ -156,13 +158,12 @@ class Jobs(JobsOnDisk):
     def begin(self) -> None:
         """Look after the jobs from now on, in a thread; where another process does, wait there for its end.
 
-        Raises CollectionError where a job cannot be read.
+        Where they cannot be looked after, as on a disk that cannot be written, the log and every act say so.
         """
         if sys.platform == "win32":  # it has no groups of processes: `_ours` says so
             return
-        with self._mutex:
-            self._ending = False
-            self._take()
+        self._ending = False
+        self._turn()
         self._thread = threading.Thread(target=self._watch, name="jobs", daemon=True)
         self._thread.start()
 
@@ -180,16 +181,22 @@ class Jobs(JobsOnDisk):
 
     def _watch(self) -> None:
         while not self._ending:
-            rest = LOOK
-            try:
-                with self._mutex:
-                    self._take()
-                    self._look()
-            except (CollectionError, OSError, ValueError) as error:
-                _say.warning("the jobs cannot be looked after: %s", error)
-                rest = REST
-            self._wake.wait(rest)
+            self._wake.wait(REST if self._trouble else LOOK)
             self._wake.clear()
+            if not self._ending:
+                self._turn()
+
+    def _turn(self) -> None:
+        trouble = ""
+        with self._mutex:
+            try:
+                self._take()
+                self._look()
+            except (CollectionError, OSError, ValueError) as error:
+                trouble = f"the jobs cannot be looked after: {error}"
+            if trouble and trouble != self._trouble:
+                _say.warning("%s", trouble)
+            self._trouble = trouble
 
     def _take(self) -> None:
         """Become the one who looks after them, if nobody is."""
@@ -203,8 +210,12 @@ class Jobs(JobsOnDisk):
             held.acquire(timeout=0)
         except Timeout:
             return
+        try:
+            there = self.all()
+        except CollectionError:
+            held.release()
+            raise
         self._held = held
-        there = self.all()
         self._open = {job.id for job in there if not job.is_over}
         for job in there:
             if job.state == "running" and self._lives(job.id):
@@ -308,5 +319,7 @@ class Jobs(JobsOnDisk):
     def _ours(self) -> None:
         if sys.platform == "win32":
             raise CollectionError("jobs cannot be started from here on Windows: use the command line")
+        if self._trouble:
+            raise CollectionError(self._trouble)
         if self._held is None:
             raise CollectionError("another server looks after the jobs of this collection: ask that one, or end it")
