@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import drawn
+import numpy as np
 import psutil
 import pytest
 from fastapi import FastAPI
@@ -24,8 +25,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trainings import ALONE
 
-from imagier import _progress
+from imagier import _progress, images, labels
 from imagier.collection import Collection
+from imagier.models.model import read_model
 from imagier.pipeline import Pipeline
 from imagier.types import CollectionError, ImagierError, SettingError
 from imagier.web import api_jobs, app
@@ -91,8 +93,8 @@ def decoded(jobs: Jobs, job: Job) -> list[int]:
 def collection(tmp_path, plugs, monkeypatch) -> Collection:
     """60 drawn pictures of three kinds."""
     monkeypatch.setenv("OMP_NUM_THREADS", ALONE["OMP_NUM_THREADS"])
-    images = drawn.fill(tmp_path / "images", each=20)
-    return run(images, into=tmp_path / "out", pipeline=STEPS, report=False, threads=2)
+    pictures = drawn.fill(tmp_path / "images", each=20)
+    return run(pictures, into=tmp_path / "out", pipeline=STEPS, report=False, threads=2)
 
 
 @pytest.fixture
@@ -565,3 +567,23 @@ def test_a_training_tells_its_epochs(collection, jobs, tmp_path):
     assert told["epochs"] == 3
     assert over(jobs, job).state == "done"
     assert isinstance(jobs.progress(job.id)["facts"]["loss"], float)
+
+
+@pytest.mark.slow
+def test_a_segmenter_of_corrected_masks_is_stopped_and_goes_on(collection, jobs):
+    inside = np.zeros((48, 48), np.uint8)
+    inside[12:36, 12:36] = 255
+    for row in collection.read(["id", "label_folder"]).to_pylist():
+        if row["label_folder"] == "disc":
+            labels.correct(collection, row["id"], images.encode(inside, "png"), "ada")
+    job = orders.train(collection, what="segmenter", name="discs", epochs=3).start(jobs)
+    until(lambda: ((jobs.progress(job.id) or {}).get("facts") or {}).get("epoch") == 1 or jobs.one(job.id).is_over)
+    jobs.stop(job.id)
+    assert over(jobs, job).state == "stopped"
+    before = jobs.progress(job.id)["done"]
+    jobs.resume(job.id)
+    assert over(jobs, job).state == "done"
+    assert read_model(collection.folder / "models" / "discs").card.task == "segment"
+    log = (collection.folder / "models" / "discs.training" / "log.csv").read_text().splitlines()
+    assert len(log) == 4
+    assert 0 < before < jobs.progress(job.id)["done"]
