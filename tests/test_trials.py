@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -17,6 +18,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 
 import classifiers
@@ -26,6 +28,7 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from test_web import HOME, bomb
+from trainings import finished
 
 from imagier import images, samples
 from imagier.collection import Collection
@@ -322,7 +325,7 @@ def test_of_many_the_oldest_go(make):
     assert last.folder.exists()
 
 
-def test_a_server_that_is_killed_takes_the_process_with_it(tmp_path):
+def test_a_server_that_is_killed_leaves_neither_process_nor_files(tmp_path):
     code = (
         "import sys, time; from pathlib import Path; from imagier.workflows.trial import Trials\n"
         "made = Trials(Path(sys.argv[1])); made.put([('a.png', b'x')]).wait(); print(made.pid, flush=True)\n"
@@ -331,12 +334,14 @@ def test_a_server_that_is_killed_takes_the_process_with_it(tmp_path):
     words = [sys.executable, "-c", code, str(tmp_path / "root")]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as server:
         pid = int(server.stdout.readline())
+        assert (tmp_path / "root").is_dir()
         server.kill()
     for _ in range(200):
         if not Path(f"/proc/{pid}").exists():
-            return
+            break
         time.sleep(0.05)
-    raise AssertionError("it lives on")
+    assert not Path(f"/proc/{pid}").exists()
+    assert not (tmp_path / "root").exists()
 
 
 # ---------------------------------------------------------------- what goes wrong in the process
@@ -690,3 +695,79 @@ def test_an_archive_is_made_once_for_all_who_ask(make):
     assert len(set(paths)) == 1
     assert len(paths) == 5
     assert zipfile.ZipFile(paths[0]).testzip() is None
+
+
+# ---------------------------------------------------------------- real images
+
+
+def dice(one: np.ndarray, other: np.ndarray) -> float:
+    return 2 * (one & other).sum() / (one.sum() + other.sum())
+
+
+@pytest.fixture(scope="module")
+def lesion_models(shared, tmp_path_factory) -> tuple[Model, Model]:
+    """A segmenter of lesions that has seen little, and a classifier of them."""
+    folder, ph2, ham = tmp_path_factory.mktemp("lesions"), shared / "data" / "ph2", shared / "data" / "ham10000"
+    for path in sorted((ph2 / "images").iterdir())[20:100]:
+        for kind, name in (("images", path.name), ("masks", f"{path.stem}.png")):
+            (folder / kind).mkdir(exist_ok=True)
+            shutil.copyfile(ph2 / kind / name, folder / kind / name)
+    with (ham / "labels.csv").open() as table:
+        by_label = sorted((row["label"], row["file"]) for row in csv.DictReader(table))
+        for label, rows in groupby(by_label, lambda row: row[0]):
+            (folder / "data" / label).mkdir(parents=True)
+            for _, name in list(rows)[:40]:
+                shutil.copyfile(ham / "images" / name, folder / "data" / label / name)
+    train = [sys.executable, "-m", "imagier.cli", "train"]
+    small = ["--set", "epochs=6", "--set", "size=[64,96]", "--set", "batch=8", "--set", "rate=2e-3"]
+    where = ["--config", "lesions", "--images", folder / "images", "--masks", folder / "masks"]
+    finished([*train, "segmenter", *map(str, where), *small, "--into", str(folder / "lesion"), "--quiet"])
+    told = ["--data", str(folder / "data"), "--about", "skin-lesions", "--into", str(folder / "kind"), "--quiet"]
+    finished([*train, "classifier", *told])
+    return read_model(folder / "lesion"), read_model(folder / "kind")
+
+
+@pytest.mark.shared
+def test_a_lesion_is_found_measured_told_and_given_out(lesion_models, shared, make):
+    made = make(models=lesion_models)
+    ph2 = shared / "data" / "ph2"
+    names = [path.stem for path in sorted((ph2 / "images").iterdir())[:4]]
+    files = [(f"{name}.jpg", (ph2 / "images" / f"{name}.jpg").read_bytes()) for name in names]
+    trial = made.put(files, preset="lesions", models=["kind", "lesion"])
+    found = told(trial)
+    notice = result(trial)["notice"]
+    assert notice == "Not a diagnosis."
+    with zipfile.ZipFile(archive(trial)) as given:
+        assert json.loads(given.read("result.json"))["images"] == list(found.values())
+        rows = {row["id"]: row for row in csv.DictReader(io.StringIO(given.read("items.csv").decode()))}
+        overlaps = []
+        for name in names:
+            whole, *regions = found[f"{name}.jpg"]["items"]
+            assert whole["masks"] == ["masks"]
+            mask = images.decode(trial.browser.mask(whole["id"], "masks")).image
+            assert (images.decode(given.read(f"masks/object/{name}.png")).image == mask).all()
+            assert images.decode(given.read(f"overlays/{name}.png")).image.shape == (*mask.shape, 3)
+            overlaps.append(dice(mask > 0, images.decode((ph2 / "masks" / f"{name}.png").read_bytes()).image > 0))
+            for lesion in regions:
+                assert lesion["area_px2"] > 0
+                assert 0 <= lesion["asymmetry"] <= 1
+                assert lesion["label"] in ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
+                assert 1 / 7 <= lesion["confidence"] <= 1
+                assert lesion["label"] in lesion["label_set"] or not lesion["label_set"]
+                assert lesion["known"] in (True, False)
+                assert lesion["recommendation"].endswith(notice)
+                row = rows[lesion["id"]]
+                assert (row["label"], row["recommendation"]) == (lesion["label"], lesion["recommendation"])
+                assert float(row["area_px2"]) == pytest.approx(lesion["area_px2"])
+    assert sum(len(each["items"]) for each in found.values()) > len(names)
+    assert np.mean(overlaps) > 0.5
+
+
+@pytest.mark.shared
+def test_the_same_models_alone_tell_the_same(lesion_models, shared, make):
+    made = make(models=lesion_models)
+    path = sorted((shared / "data" / "ham10000" / "images").iterdir())[0]
+    (image,) = told(made.put([(path.name, path.read_bytes())], models=["lesion", "kind"])).values()
+    whole, *regions = image["items"]
+    assert whole["masks"] == ["masks"]
+    assert all(each["area_px2"] > 0 and each["label"] and each["recommendation"] for each in regions)

@@ -15,7 +15,7 @@ from starlette.responses import StreamingResponse
 
 from imagier.models import about
 from imagier.types import CollectionError, ImagierError
-from imagier.web.api import QUEUE, REFUSALS, ROOT, Id, Known, _decode, _in_turn, _picture
+from imagier.web.api import QUEUE, REFUSALS, ROOT, Id, Known, decoding, in_turn, picture_answer
 from imagier.workflows.browse import LONGEST, SIDE, Browser
 from imagier.workflows.trial import Busy, NoSuchTrial, Trial, Trials, archive, keep, result
 
@@ -145,7 +145,7 @@ def router(browser: Browser, trials: Trials, *, start: Callable[[Sequence[str]],
     )
     def packed(trial: TrialId) -> StreamingResponse:
         """A ZIP: result.json, items.csv, masks/KIND/NAME.png, overlays/NAME.png."""
-        with _in_turn(_pack), _there(trials, trial) as made:
+        with in_turn(_pack), _there(trials, trial) as made:
             path = archive(made)
             file = path.open("rb")  # it can be read to its end though the trial is removed
 
@@ -182,7 +182,7 @@ def router(browser: Browser, trials: Trials, *, start: Callable[[Sequence[str]],
     def thumbnail(trial: TrialId, item: Id, if_none_match: Known = "") -> Response:
         """A small picture of it."""
         with _there(trials, trial) as made:
-            return _picture(made.browser.thumbnail(item), "image/jpeg", if_none_match)
+            return picture_answer(made.browser.thumbnail(item), "image/jpeg", if_none_match)
 
     @routes.get(
         "/trials/{trial}/items/{item}/image", response_class=Response, responses={200: {"content": {"image/jpeg": {}}}}
@@ -191,8 +191,8 @@ def router(browser: Browser, trials: Trials, *, start: Callable[[Sequence[str]],
         trial: TrialId, item: Id, side: Annotated[int, Query(ge=1, le=SIDE)] = 1024, if_none_match: Known = ""
     ) -> Response:
         """The item from its own file, in 8 bits, at most so many pixels a side."""
-        with _in_turn(_decode), _there(trials, trial) as made:
-            return _picture(made.browser.picture(item, side), "image/jpeg", if_none_match)
+        with in_turn(decoding), _there(trials, trial) as made:
+            return picture_answer(made.browser.picture(item, side), "image/jpeg", if_none_match)
 
     @routes.get(
         "/trials/{trial}/items/{item}/masks/{column}",
@@ -204,7 +204,7 @@ def router(browser: Browser, trials: Trials, *, start: Callable[[Sequence[str]],
     ) -> Response:
         """A mask or label image of it."""
         with _there(trials, trial) as made:
-            return _picture(made.browser.mask(item, column), "image/png", if_none_match)
+            return picture_answer(made.browser.mask(item, column), "image/png", if_none_match)
 
     @routes.post("/predict", response_model=Result)
     def predict(image: Images, preset: Preset = None, model: Chosen = None) -> Result:

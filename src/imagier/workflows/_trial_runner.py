@@ -27,8 +27,10 @@ class Runner:
     """One child, kept for the next job. `do` is for one thread; `stop` may be called by any."""
 
     def __init__(self, folder: Path, *, seconds: float, memory: int) -> None:
-        """folder: where the child works and puts what is for the moment. seconds: of a job, at most. memory: bytes that
-        it may take, looked after where the system has /proc (Linux)."""
+        """folder: where the child works and puts what is for the moment; it removes it where this process has died.
+
+        seconds: of a job, at most. memory: bytes that it may take, looked after where the system has /proc (Linux).
+        """
         self.folder, self.seconds, self.memory = folder, seconds, memory
         self._child: subprocess.Popen[str] | None = None
         self._lines: SimpleQueue[str | None] = SimpleQueue()
@@ -49,7 +51,7 @@ class Runner:
             try:
                 # -P: what lies in its folder is no module. A session of its own: Ctrl-C is for the server, not for it.
                 child = subprocess.Popen(
-                    [sys.executable, "-P", "-m", "imagier.workflows._trial_worker"],
+                    [sys.executable, "-P", "-m", "imagier.workflows._trial_worker", str(self.folder)],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     text=True,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Iterator
@@ -40,8 +41,8 @@ def done(job: dict[str, Any]) -> dict[str, Any]:
     return {"refused": refused}
 
 
-def main() -> None:
-    """Work until the other end is closed, by its own will or because it died: then at once, whatever is in hand."""
+def main(root: Path) -> None:
+    """Work until the server ends this process; where that itself has died, leave nothing of any trial in `root`."""
     _private()
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a library prints is no answer
@@ -50,6 +51,8 @@ def main() -> None:
     def read() -> None:
         for line in sys.stdin:
             jobs.put(json.loads(line))
+        for _ in range(10):  # what is in hand may still be writing
+            shutil.rmtree(root, ignore_errors=True)
         os._exit(0)
 
     threading.Thread(target=read, name="jobs", daemon=True).start()
@@ -74,4 +77,4 @@ def _private() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]))

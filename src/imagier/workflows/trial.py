@@ -11,6 +11,7 @@ an hour after it ended, when it is removed, and when all are closed.
 
 from __future__ import annotations
 
+import re
 import secrets
 import shutil
 import threading
@@ -37,6 +38,8 @@ from imagier.workflows.browse import Browser, NoSuchItem
 __all__ = ["Busy", "Limits", "NoSuchTrial", "Trial", "Trials", "archive", "keep", "pipeline_for", "result"]
 
 State = Literal["waiting", "running", "done", "failed", "removed"]
+DIRECTORIES = re.compile(r"(?<![\w./:])(?:[A-Za-z]:)?(?:[/\\][^/\\\s'\":;,]+)*[/\\](?=[^/\\\s])")
+"""What stands before the last name of an absolute path."""
 TICK = 5.0
 """Seconds between two looks for what is to go."""
 
@@ -115,6 +118,11 @@ class Trial:
         if self.state != "done" or not (self.folder / "out" / "collection.json").is_file():
             raise NoSuchTrial(f"the trial has no items: {self.reason or f'it is {self.state}'}")
         return Browser(Collection.open(self.folder / "out"))
+
+    @cached_property
+    def told(self) -> dict[str, Any]:
+        """Its `result`."""
+        return _trial_result.result(self.names, self.refused, self.made)
 
     @property
     def made(self) -> Browser | None:
@@ -284,13 +292,11 @@ class Trials:
         return steps, None
 
     def _told(self, text: str) -> str:
-        """A message without where things lie on this machine."""
+        """A message without where things lie on this machine; models by the names under which they are offered."""
         places: Mapping[str, str] = {str(model.folder): name for name, model in self.models().items()}
         for place, name in places.items():
             text = text.replace(place, name)
-        if self.collection is not None:
-            text = text.replace(str(self.collection.folder), self.collection.folder.name)
-        return text
+        return DIRECTORIES.sub("", text)
 
     def _work(self) -> None:
         """Trial after trial, until it is closed; what has been there for long goes meanwhile."""
@@ -349,7 +355,7 @@ def result(trial: Trial) -> dict[str, Any]:
     `masks` that it has; `notice`: what must stand on every result. Raises NoSuchTrial where it has not ended well."""
     if trial.state != "done":
         raise NoSuchTrial(f"the trial has no result: {trial.reason or f'it is {trial.state}'}")
-    return _trial_result.result(trial.names, trial.refused, trial.made)
+    return trial.told
 
 
 def archive(trial: Trial) -> Path:
