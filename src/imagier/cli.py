@@ -15,6 +15,7 @@ import click
 import imagier
 from imagier.cli_errors import NONE_SUCCEEDED, SOME_FAILED, guarded
 from imagier.cli_inspect import inspect
+from imagier.cli_labels import labels
 from imagier.cli_models import models
 from imagier.cli_train import classify, evaluate, imports, segment, train
 
@@ -42,7 +43,7 @@ def verb(function: Callable[..., Any]) -> Callable[..., Any]:
     return main.command()(guarded(function))
 
 
-for each in (models, train, evaluate, segment, classify, inspect, imports):
+for each in (models, train, evaluate, segment, classify, inspect, imports, labels):
     main.add_command(each)
 
 
@@ -166,12 +167,19 @@ def show(collection: Path, failed: bool) -> None:
 
 
 @verb
-@click.argument("collection", type=click.Path(path_type=Path))
+@click.argument("collection", required=False, type=click.Path(path_type=Path))
+@click.option("--model", "models", multiple=True, metavar="NAME|DIR", help="To try one's own images on; repeatable.")
+@click.option("--preset", metavar="NAME", help="A ready pipeline to try them on.")
 @click.option("--port", default=8080, show_default=True, help="0 takes a free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Any other than this machine's own needs a token.")
-@click.option("--token", help="What every request must show, as 'Authorization: Bearer TOKEN'.")
-def serve(collection: Path, port: int, host: str, token: str | None) -> None:
-    """Serve a COLLECTION to other programs: REST, under /api/v1, described by /api/v1/openapi.json."""
+@click.option("--token", help="What whoever asks must show.")
+def serve(
+    collection: Path | None, models: tuple[str, ...], preset: str | None, port: int, host: str, token: str | None
+) -> None:
+    """Look at a COLLECTION in a browser: gallery, map, search, labels, one's own images; and REST under /api/v1.
+
+    Without one: an empty one, to drop images on.
+    """
     from imagier.collection import Collection
     from imagier.types import SettingError
 
@@ -179,7 +187,8 @@ def serve(collection: Path, port: int, host: str, token: str | None) -> None:
         from imagier.web.serve import serve as work
     except ModuleNotFoundError as error:
         raise SettingError(f"serve needs {error.name}: pip install 'imagier[web]'") from error
-    work(Collection.open(collection), host=host, port=port, token=token, tell=click.echo)
+    opened = None if collection is None else Collection.open(collection)
+    work(opened, host=host, port=port, token=token, models=models, preset=preset, tell=click.echo)
 
 
 @verb

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
+import platformdirs
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from imagier.collection import Collection
+from imagier.models.store import get
 from imagier.types import SettingError
 from imagier.web.app import make_app
 from imagier.web.guard import LOOPBACK, PATIENCE
 
 if TYPE_CHECKING:
-    from imagier.collection import Collection
+    from imagier.models.model import Model
 
 MOST_HEAD = 64 * 2**10
 """Bytes of a request's line and headers."""
@@ -65,18 +70,59 @@ class Patient(H11Protocol):
 
 
 def serve(
-    collection: Collection, *, host: str, port: int, token: str | None, tell: Callable[[str], None] = print
+    collection: Collection | None,
+    *,
+    host: str,
+    port: int,
+    token: str | None,
+    models: Sequence[str] = (),
+    preset: str | None = None,
+    tell: Callable[[str], None] = print,
 ) -> None:
     """Serve until it is stopped; `tell` is given the address once it answers.
 
-    Raises SettingError for an address beyond this machine without a token, and for one that cannot be had.
+    collection: None makes an empty one in the user's own folder for data, which goes again unless something was kept.
+    models: by name or folder. Raises SettingError for an address beyond this machine without a token, and for one that
+    cannot be had; ModelError for models.
     """
     if not _is_own(host) and not token:
         raise SettingError(
             f"--host {host} lets other machines in: give a --token TOKEN, which they must show, or leave --host out"
         )
+    found = [get(each) for each in models]
+    if collection is None:
+        with _empty(tell) as made:
+            _serve(made, host, port, token, found, preset, tell)
+    else:
+        _serve(collection, host, port, token, found, preset, tell)
+
+
+@contextlib.contextmanager
+def _empty(tell: Callable[[str], None]) -> Iterator[Collection]:
+    """A new collection; where nothing came into it, it goes again."""
+    made = Collection.create(
+        platformdirs.user_data_path("imagier") / "collections" / f"{datetime.now():%Y-%m-%d-%H%M%S}"
+    )
+    try:
+        yield made
+    finally:
+        if (made.folder / "added").is_dir() or len(made):
+            tell(f"what was kept is in {made.folder}: imagier serve {made.folder} opens it again")
+        else:
+            shutil.rmtree(made.folder)
+
+
+def _serve(
+    collection: Collection,
+    host: str,
+    port: int,
+    token: str | None,
+    models: Sequence[Model],
+    preset: str | None,
+    tell: Callable[[str], None],
+) -> None:
     names = [*LOOPBACK, host] if host not in ("0.0.0.0", "::") else [*LOOPBACK, socket.gethostname(), *_addresses()]
-    app = make_app(collection, token=token, hosts=names)
+    app = make_app(collection, models=models, preset=preset, token=token, hosts=names)
     bound = _bound(host, port)
     config = uvicorn.Config(
         app,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from imagier.workflows.browse import Browser
+from imagier.workflows.jobs import Jobs
+from imagier.workflows.trial import Trials
 
 
 @dataclass(frozen=True)
@@ -12,7 +14,13 @@ class Served:
     """A collection on show."""
 
     browser: Browser
+    jobs: Jobs
+    trials: Trials
     token: str | None
+    preset: str | None
+    """What the page for one's own images begins with."""
+    models: tuple[str, ...]
+    """The same."""
 
     @property
     def name(self) -> str:

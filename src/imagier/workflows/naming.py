@@ -1,5 +1,8 @@
-"""naming: names that people give to groups. Numbers change when images come and groups are found anew; a name stays with
-the items that were central to the group when it was given, and so goes to the group that holds most of them now."""
+"""naming: names that people give to groups.
+
+Numbers change when images come and groups are found anew; a name stays with the items that were central to the group
+when it was given, and so goes to the group that holds most of them now.
+"""
 
 from __future__ import annotations
 

@@ -87,6 +87,39 @@ def plan(
     return table
 
 
+@dataclass(frozen=True)
+class Folder:
+    """A folder of a plan."""
+
+    name: str
+    """Below the folder that is laid out; empty: that itself."""
+    files: int
+    bytes: int
+    """Of the sources."""
+    items: tuple[str, ...]
+    """The first few that go there."""
+
+
+def folders(planned: pa.Table, few: int = 8) -> list[Folder]:
+    """The folders of a plan with what goes into each, by name."""
+    of: dict[str, list[dict[str, object]]] = {}
+    for row in planned.select(["id", "destination", "size"]).to_pylist():
+        if row["destination"] is not None:
+            of.setdefault(os.path.dirname(row["destination"]), []).append(row)
+    return [
+        Folder(
+            name, len(rows), sum(int(str(row["size"] or 0)) for row in rows), tuple(str(r["id"]) for r in rows[:few])
+        )
+        for name, rows in sorted(of.items())
+    ]
+
+
+def standing(collection: Collection) -> int:
+    """How many files are laid out and not taken back. Raises CollectionError where the manifest is damaged."""
+    acts = Manifest.read(_path(collection, "manifest.jsonl")).standing()
+    return sum(act.action != "mkdir" for act in acts)
+
+
 def apply(
     collection: Collection,
     *,

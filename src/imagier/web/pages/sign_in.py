@@ -18,9 +18,11 @@ PAUSE = 1.0
 """Seconds before a wrong token is answered."""
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Sign in · imagier</title>
-<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="stylesheet" href="/static/sign-in.css"></head>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="stylesheet" href="/static/sign-in.css"></head>
 <body><main><h1>imagier</h1><form method="post" action="/sign-in">
-<label for="token">Token</label><input id="token" name="token" type="password" autocomplete="current-password" required autofocus>
+<label for="token">Token</label>
+<input id="token" name="token" type="password" autocomplete="current-password" required autofocus>
 <p class="problem" role="alert">{problem}</p><button>Open</button>
 <p>Whoever started this server chose it: <code>imagier serve --token TOKEN</code></p></form></main></body></html>
 """

@@ -3,6 +3,7 @@ import { defineAsyncComponent, h } from "vue";
 
 export default {
   props: { name: String, given: Object },
+  inheritAttrs: false, // the id that NiceGUI gives its elements is none of the view
   setup(props) {
     const view = defineAsyncComponent({
       loader: () => import(`/static/${props.name}.js`),

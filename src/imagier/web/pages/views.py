@@ -49,3 +49,52 @@ def gallery(request: Request) -> None:
     """All items."""
     with frame(request, "Gallery"):
         View("gallery")
+
+
+@ui.page("/map")
+def mapped(request: Request) -> None:
+    """All items as points."""
+    with frame(request, "Map"):
+        View("map")
+
+
+@ui.page("/items/{item}")
+def item(request: Request, item: str) -> None:
+    """One item."""
+    with frame(request, "Item"):
+        View("item", id=item)
+
+
+@ui.page("/search")
+def search(request: Request) -> None:
+    """By words, by an image."""
+    with frame(request, "Search"):
+        View("search")
+
+
+@ui.page("/try")
+def tried(request: Request) -> None:
+    """One's own images through a preset or models."""
+    with frame(request, "Try") as served:
+        View("try", preset=served.preset or "", models=list(served.models))
+
+
+@ui.page("/label")
+def label(request: Request) -> None:
+    """Labels, and what is trained from them."""
+    with frame(request, "Label"):
+        View("label")
+
+
+@ui.page("/jobs")
+def jobs(request: Request) -> None:
+    """What takes a while."""
+    with frame(request, "Jobs"):
+        View("jobs")
+
+
+@ui.page("/organise")
+def organise(request: Request) -> None:
+    """Folders, planned and made."""
+    with frame(request, "Organise"):
+        View("organise")

@@ -99,7 +99,7 @@ export default {
         layers.push(...found.map((each, at) => ({ ...each, on: at === found.length - 1, v: item.value.mask_user?.slice(0, 8) })));
       }, say);
       quietly(async () => (receipts.value = await get("/receipts")), say);
-      quietly(async () => (known.value = Object.keys((await get("/labels/counts")).counts)), say);
+      quietly(async () => (known.value = Object.keys(await get("/labels/counts"))), say);
       if (!item.value.parent) quietly(async () => (regions.value = await get("/items", { where: `parent=${props.id}`, limit: 0 })), say);
       quietly(async () => (near.value = (await get(`/items/${props.id}/similar`, { n: 12 })).hits.filter((hit) => hit.id !== props.id)), (error) => (nearSaid.value = error.message));
     });

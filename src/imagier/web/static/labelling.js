@@ -42,7 +42,7 @@ export default {
       try {
         const made = await doing();
         told.value = say(made);
-        counts.value = (await get("/labels/counts")).counts;
+        counts.value = await get("/labels/counts");
         emit("changed");
       } catch (error) {
         problem.value = error.message;
@@ -57,7 +57,7 @@ export default {
       act(() => send("POST", "/labels", { items, label: value, author: author() }),
         () => (value === null ? `${count(items.length, "label")} removed` : `${count(items.length, "item")} labelled ${value}`));
     }
-    const undo = () => act(() => send("POST", "/labels/undo", { author: author() }), (made) => (made.items ? `undone: ${count(made.items, "item")} as before` : "nothing to undo"));
+    const undo = () => act(() => send("POST", "/labels/undo", { author: author() }), (made) => (made ? `undone: ${count(made.items, "item")} as before${made.left.length ? `, ${made.left.length} left: something else was said of them since` : ""}` : "nothing to undo"));
     function clear() {
       only([]);
       told.value = "";
@@ -75,7 +75,7 @@ export default {
     onMounted(async () => {
       addEventListener("keydown", key);
       try {
-        counts.value = (await get("/labels/counts")).counts;
+        counts.value = await get("/labels/counts");
       } catch (error) {
         problem.value = error.message;
       }
