@@ -32,7 +32,7 @@ QUEUE = 32
 THREADS = 3 * QUEUE
 """Of the server: when all of those wait, as many are left for what is quick."""
 _search = threading.Semaphore(1), threading.BoundedSemaphore(QUEUE)
-_decode = threading.Semaphore(os.cpu_count() or 1), threading.BoundedSemaphore(QUEUE)
+decoding = threading.Semaphore(os.cpu_count() or 1), threading.BoundedSemaphore(QUEUE)
 """How many at once, and how many with those that wait for them."""
 
 Item = dict[str, Any]
@@ -122,7 +122,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 
 
 @contextmanager
-def _in_turn(turns: tuple[threading.Semaphore, threading.BoundedSemaphore]) -> Iterator[None]:
+def in_turn(turns: tuple[threading.Semaphore, threading.BoundedSemaphore]) -> Iterator[None]:
     """What takes a while, so many at once: a search loads the collection's networks, a picture may be a large file."""
     at_once, queue = turns
     if not queue.acquire(blocking=False):
@@ -134,7 +134,7 @@ def _in_turn(turns: tuple[threading.Semaphore, threading.BoundedSemaphore]) -> I
         queue.release()
 
 
-def _picture(data: bytes, kind: str, known: str) -> Response:
+def picture_answer(data: bytes, kind: str, known: str) -> Response:
     """A picture, or no more than that it is what the client has."""
     tag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
     headers = {"cache-control": "private, no-cache", "etag": tag}
@@ -195,13 +195,13 @@ def router(browser: Browser) -> APIRouter:
     @routes.get("/items/{item}/thumbnail", response_class=Response, responses={200: {"content": {"image/jpeg": {}}}})
     def thumbnail(item: Id, if_none_match: Known = "") -> Response:
         """A small picture of it."""
-        return _picture(browser.thumbnail(item), "image/jpeg", if_none_match)
+        return picture_answer(browser.thumbnail(item), "image/jpeg", if_none_match)
 
     @routes.get("/items/{item}/image", response_class=Response, responses={200: {"content": {"image/jpeg": {}}}})
     def image(item: Id, side: Annotated[int, Query(ge=1, le=SIDE)] = 1024, if_none_match: Known = "") -> Response:
         """The item from its own file, in 8 bits, at most so many pixels a side."""
-        with _in_turn(_decode):
-            return _picture(browser.picture(item, side), "image/jpeg", if_none_match)
+        with in_turn(decoding):
+            return picture_answer(browser.picture(item, side), "image/jpeg", if_none_match)
 
     @routes.get(
         "/items/{item}/masks/{column}", response_class=Response, responses={200: {"content": {"image/png": {}}}}
@@ -212,25 +212,25 @@ def router(browser: Browser) -> APIRouter:
         if_none_match: Known = "",
     ) -> Response:
         """A mask or label image of it, of the image's own size."""
-        return _picture(browser.mask(item, column), "image/png", if_none_match)
+        return picture_answer(browser.mask(item, column), "image/png", if_none_match)
 
     @routes.get("/items/{item}/similar", response_model=Hits)
     def similar(item: Id, n: Count = 20) -> Hits:
         """More like this."""
         browser.item(item)
-        with _in_turn(_search):
+        with in_turn(_search):
             return _hits(search(collection, like=item, n=n), said=f"item {item}")
 
     @routes.get("/search", response_model=Hits)
     def by_text(text: Annotated[str, Query(min_length=1, max_length=LONGEST)], n: Count = 20) -> Hits:
         """By words, where the collection's encoder knows them (CLIP)."""
-        with _in_turn(_search):
+        with in_turn(_search):
             return _hits(search(collection, text=text, n=n))
 
     @routes.post("/search", response_model=Hits)
     def by_image(image: UploadFile, n: Count = 20) -> Hits:
         """By an image of any format. It is kept apart, and removed at once."""
-        with _in_turn(_search), tempfile.TemporaryDirectory(prefix="imagier-") as folder:
+        with in_turn(_search), tempfile.TemporaryDirectory(prefix="imagier-") as folder:
             path = Path(folder) / "image"
             with path.open("wb") as file:
                 shutil.copyfileobj(image.file, file)

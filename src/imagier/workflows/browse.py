@@ -142,16 +142,20 @@ class Browser:
 
     def mask(self, item: str, column: str) -> bytes:
         """A mask or label image of it, by the column that holds it: a PNG. Raises NoSuchItem, SettingError."""
-        now = self._now()
         if column == labels.MASK:
+            now = self._now()
             return self._corrected(now.table[column][_row(now, item)].as_py(), item)
-        dataset = now.dataset
-        schema = dataset.schema if dataset is not None else pa.schema([])
-        binary = [each.name for each in schema if pa.types.is_binary(each.type)]
-        masks = [name for name in binary if name != "thumbnail" and "~" not in name]
+        masks = self.masks()
         if column not in masks:
             raise SettingError(nearest("mask", column, [*masks, labels.MASK]))
         return self._binary(item, column)
+
+    def masks(self) -> list[str]:
+        """The columns in which steps kept masks and label images."""
+        dataset = self._now().dataset
+        schema = dataset.schema if dataset is not None else pa.schema([])
+        binary = [each.name for each in schema if pa.types.is_binary(each.type)]
+        return [name for name in binary if name != "thumbnail" and "~" not in name]
 
     def _corrected(self, sha256: str | None, item: str) -> bytes:
         if sha256 is None:
@@ -166,8 +170,16 @@ class Browser:
 
         Raises NoSuchItem, SettingError, and CollectionError where its file is gone or has changed.
         """
-        if not 1 <= side <= SIDE:
-            raise SettingError(f"side cannot be {side}: it takes 1 to {SIDE} pixels")
+        check_side(side)
+        found = self.pixels(item)
+        image = images.to_uint8(found.image, found.black, found.white)
+        return images.encode(images.thumbnail(image, side), "jpeg", quality=90)
+
+    def pixels(self, item: str) -> images.Decoded:
+        """Its pixels, of full size and depth, cut out where it is a region; black and white are those of its page.
+
+        Raises NoSuchItem, and CollectionError where its file is gone or has changed.
+        """
         now = self._now()
         row = now.table.slice(_row(now, item), 1).to_pylist()[0]
         try:
@@ -175,11 +187,11 @@ class Browser:
         except CollectionError as error:  # which tells of the paths where it was
             raise CollectionError(f"the file of item {item} is gone or has changed: run again") from error
         found = images.decode(content, page=row["page"])
-        image = images.to_uint8(found.image, found.black, found.white)
-        if row["box"] is not None:
-            x0, y0, x1, y1 = (round(edge) for edge in row["box"])
-            image = image[max(y0, 0) : y1, max(x0, 0) : x1]
-        return images.encode(images.thumbnail(image, side), "jpeg", quality=90)
+        if row["box"] is None:
+            return found
+        x0, y0, x1, y1 = (round(edge) for edge in row["box"])
+        image = found.image[max(y0, 0) : y1, max(x0, 0) : x1]
+        return replace(found, image=image, width=image.shape[1], height=image.shape[0])
 
     def _binary(self, item: str, column: str) -> bytes:
         now = self._now()
@@ -226,6 +238,12 @@ class Browser:
         finally:
             with self._lock:
                 self._held, self._renewing = made or self._held, False
+
+
+def check_side(side: int) -> None:
+    """Raises SettingError for a picture's longer side that cannot be."""
+    if not 1 <= side <= SIDE:
+        raise SettingError(f"side cannot be {side}: it takes 1 to {SIDE} pixels")
 
 
 def _offered(table: pa.Table) -> pa.Table:
