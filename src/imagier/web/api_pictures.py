@@ -34,7 +34,7 @@ def router(browser: Browser) -> APIRouter:
 
     @routes.get("/items/{item}/layers", response_model=list[Layer])
     def layers(item: Id) -> list[Layer]:
-        """What can be laid over an item's picture, what a person corrected first."""
+        """What can be laid over an item's picture, what a person corrected last."""
         with in_turn(decoding):
             return [Layer(**asdict(each)) for each in pictures.layers(browser, item)]
 

@@ -55,7 +55,7 @@ class Layer:
 
 
 def layers(browser: Browser, item: str) -> list[Layer]:
-    """What can be laid over an item's picture: what a person corrected first, then by the order of the steps.
+    """What can be laid over an item's picture, by the order of the steps; what a person corrected is last.
 
     Raises NoSuchItem, and CollectionError where what a person corrected cannot be read.
     """
@@ -63,7 +63,7 @@ def layers(browser: Browser, item: str) -> list[Layer]:
     titles = _titles(browser)
     columns = sorted(browser.masks(), key=[*titles, *browser.masks()].index)
     made = []
-    for column in [labels.MASK] * corrected + columns:
+    for column in columns + [labels.MASK] * corrected:
         numbers = _stored(browser, item, column)
         if numbers is not None:
             title, of = _told(browser, item, column, titles)

@@ -98,3 +98,11 @@ def organise(request: Request) -> None:
     """Folders, planned and made."""
     with frame(request, "Organise"):
         View("organise")
+
+
+@ui.page("/items/{item}/mask")
+def mask(request: Request, item: str) -> None:
+    """An item's mask, drawn on."""
+    with frame(request, "Mask"):
+        ui.add_head_html('<link rel="stylesheet" href="/static/editor.css">')
+        View("editor", item=item)
