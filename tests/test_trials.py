@@ -27,6 +27,7 @@ import nets
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from test_inspection import plate
 from test_web import HOME, bomb
 from trainings import finished
 
@@ -37,7 +38,7 @@ from imagier.models.store import built_in
 from imagier.pipeline import Pipeline
 from imagier.types import CollectionError, ModelError, SettingError
 from imagier.web import api_trials, make_app
-from imagier.workflows import _trial_sent
+from imagier.workflows import _trial_sent, train
 from imagier.workflows.browse import Browser
 from imagier.workflows.run import run
 from imagier.workflows.trial import (
@@ -351,8 +352,12 @@ def test_a_process_that_is_killed_is_said_and_the_next_trial_has_another(make):
     made = make()
     trial = made.put(long(), preset="cells")
     running(trial)
-    while (pid := made.pid) is None:
-        time.sleep(0.01)
+    while (far := trial.progress())["done"] == 0:
+        assert (far["rate"], far["left"], far["total"]) == (None, None, 12)
+        time.sleep(0.05)
+    assert far["done"] < far["total"]
+    assert far["left"] == pytest.approx((12 - far["done"]) / far["rate"])
+    pid = made.pid
     os.kill(pid, signal.SIGKILL)
     assert over(trial).state == "failed"
     assert "signal 9" in trial.reason
@@ -501,6 +506,28 @@ def test_without_a_name_images_are_treated_as_the_collections(collection, make):
     assert item["x"] == pytest.approx(first["x"], abs=1e-3)
 
 
+def test_a_part_is_inspected_and_its_faults_are_given_out(make, tmp_path):
+    for at in range(12):
+        drawn.save(tmp_path / "good" / f"{at}.png", plate(at)[0])
+    made = train.inspector(good=tmp_path / "good", into=tmp_path / "plates", progress=False)
+    image, fault = plate(100, "dent")
+    trials = make(models=[made])
+    sent = [("new.png", images.encode(plate(101)[0], "png")), ("bad.png", images.encode(image, "png"))]
+    for preset, steps in (("inspection", ["inspect", "crop", "embed"]), (None, ["inspect"])):
+        assert stages(pipeline_for(preset, [made])) == steps
+        trial = trials.put(sent, preset=preset, models=["plates"])
+        found = told(trial)
+        bad, *defects = found["bad.png"]["items"]
+        assert (bad["verdict"], bad["masks"]) == ("bad", ["defect_masks"])
+        assert len(defects) == (bad["defects"] if preset else 0)
+        assert found["new.png"]["items"][0]["anomaly"] < bad["anomaly"]
+        with zipfile.ZipFile(archive(trial)) as given:
+            assert {"masks/defect/bad.png", "overlays/bad.png"} <= set(given.namelist())
+            mask = images.decode(given.read("masks/defect/bad.png")).image
+        assert mask.max() == bad["defects"] > 0
+        assert (mask[fault] > 0).mean() > 0.5
+
+
 def test_only_what_is_offered_can_be_named(make, collection, tmp_path):
     mine = classifiers.network(tmp_path / "mine")
     made = make(collection=collection, models=[mine])
@@ -511,6 +538,9 @@ def test_only_what_is_offered_can_be_named(make, collection, tmp_path):
             made.put([("a.png", png())], models=[name])
     (item,) = told(made.put([("a.png", png())], models=["mine", "own"]))["a.png"]["items"]
     assert item["label"] in classifiers.LABELS
+    (collection.folder / "models" / "damaged").mkdir()
+    (collection.folder / "models" / "damaged" / "model.json").write_text("{}")
+    assert list(made.models()) == ["mine", own.card.name, *built_in()]
     assert item["own_label"] == item["label"]
     assert item["label_set"]
 

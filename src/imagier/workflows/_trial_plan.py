@@ -80,6 +80,21 @@ def pipeline_for(
     return _written(steps)
 
 
+def fitted(collection: Collection) -> Collection | None:
+    """The collection that fitted the map and groups which new images can be placed in, if every step of it can."""
+    if collection.state.like is not None:
+        collection = Collection.open(collection.absolute(collection.state.like))
+    if not collection.state.steps:
+        return None
+    steps = Pipeline(tuple(Named(**step) for step in collection.state.steps))
+    tables = [each for each in steps.bind() if each.stage.over == "table"]
+    for each in tables:
+        receipt = collection.receipt(each.name)
+        if each.step.place is None or receipt is None or not receipt.items:
+            return None
+    return collection if tables else None
+
+
 def word(model: Model) -> str:
     """What a step calls a model by: one that ships by its name, another by its folder."""
     from imagier.models.store import built_in

@@ -11,6 +11,7 @@ an hour after it ended, when it is removed, and when all are closed.
 
 from __future__ import annotations
 
+import logging
 import re
 import secrets
 import shutil
@@ -27,15 +28,17 @@ from imagier import presets
 from imagier._names import distinct
 from imagier.collection import Collection
 from imagier.models.model import Model, read_model
-from imagier.pipeline import Named, Pipeline
-from imagier.types import ImagierError, SettingError, nearest
+from imagier.pipeline import Pipeline
+from imagier.types import ImagierError, ModelError, SettingError, nearest
 from imagier.workflows import _trial_result, _trial_sent
-from imagier.workflows._trial_plan import needs, pipeline_for
+from imagier.workflows._trial_plan import fitted, needs, pipeline_for
 from imagier.workflows._trial_runner import BrokenOff, Runner
 from imagier.workflows._trial_sent import MOST_BYTES, MOST_FILES, MOST_PIXELS, Sent
 from imagier.workflows.browse import Browser, NoSuchItem
 
 __all__ = ["Busy", "Limits", "NoSuchTrial", "Trial", "Trials", "archive", "keep", "pipeline_for", "result"]
+
+_say = logging.getLogger(__name__)
 
 State = Literal["waiting", "running", "done", "failed", "removed"]
 DIRECTORIES = re.compile(r"(?<![\w./:])(?:[A-Za-z]:)?(?:[/\\][^/\\\s'\":;,]+)*[/\\](?=[^/\\\s])")
@@ -182,10 +185,13 @@ class Trials:
         from imagier.models.store import built_in
 
         own = self.collection.folder / "models" if self.collection is not None else None
-        folders = sorted(path.parent for path in own.glob("*/model.json")) if own is not None else []
+        folders = sorted(path.parent for path in own.glob("[!.]*/model.json")) if own is not None else []
         found = {each.folder: each for each in self.given}
-        for folder in (*(each for each in folders if not each.name.startswith(".")), *built_in().values()):
-            found.setdefault(folder, read_model(folder))
+        for folder in (*folders, *built_in().values()):
+            try:
+                found.setdefault(folder, read_model(folder))
+            except ModelError as error:  # the others can be named all the same
+                _say.warning("a model is not offered: %s", error)
         names = distinct([model.card.name for model in found.values()])
         return dict(zip(names, found.values(), strict=True))
 
@@ -244,12 +250,11 @@ class Trials:
         """The same, of a trial that may be gone already."""
         with self._lock:
             self._there.pop(trial.id, None)
-            running = trial.state == "running"
             if trial in self._line:
                 self._line.remove(trial)
             trial.state = "removed"
-        if running:
-            trial.over.wait()  # its folder is still written to until then
+        if trial.started is not None:
+            trial.over.wait()  # its folder is written to until then
         with trial.lock:
             shutil.rmtree(trial.folder, ignore_errors=True)
         trial.over.set()
@@ -282,8 +287,8 @@ class Trials:
                 raise SettingError(nearest("model", name, offered))
         own = self.collection
         try:
-            if preset is None and not names and own is not None and (fitted := _fitted(own)) is not None:
-                return None, fitted.folder
+            if preset is None and not names and own is not None and (placing := fitted(own)) is not None:
+                return None, placing.folder
             chosen = [offered[name] for name in dict.fromkeys(names)]
             steps = pipeline_for(preset, chosen, own, among=offered.values())
             Pipeline.of(steps).bind()
@@ -381,18 +386,3 @@ def keep(trial: Trial, collection: Collection) -> list[str]:
     with trial.lock:
         folder = _trial_result.keep(trial.sent, names, collection, trial.id)
     return ["run", str(folder), "--into", str(collection.folder)]
-
-
-def _fitted(collection: Collection) -> Collection | None:
-    """The collection that fitted the map and groups which new images can be placed in, if every step of it can."""
-    if collection.state.like is not None:
-        collection = Collection.open(collection.absolute(collection.state.like))
-    if not collection.state.steps:
-        return None
-    steps = Pipeline(tuple(Named(**step) for step in collection.state.steps))
-    tables = [each for each in steps.bind() if each.stage.over == "table"]
-    for each in tables:
-        receipt = collection.receipt(each.name)
-        if each.step.place is None or receipt is None or not receipt.items:
-            return None
-    return collection if tables else None
