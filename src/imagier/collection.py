@@ -264,7 +264,8 @@ class Collection:
         if set(names) & set(BY_PEOPLE):
             ids = table["id"].to_pylist()
             for column, rows in self.labels.standing().items():
-                values[column] = [None if (row := rows.get(item)) is None else row.value for item in ids]
+                said = {item: row.value for item, row in rows.items()}
+                values[column] = list(map(said.get, ids)) if said else [None] * len(ids)
         for name in names:
             table = table.append_column(DERIVED.field(name), [pa.array(values[name], DERIVED.field(name).type)])
         return table

@@ -270,6 +270,8 @@ class Log:
         touched: set[tuple[str, str]] = set()
         for row in fresh:
             self._rows.append(row)
+            if row.undoes in self._undone:
+                continue  # the first of its rows undoes the whole act
             if row.undoes is not None:
                 self._undone.add(row.undoes)
                 touched |= {(each.column or "", each.item or "") for each in self._acts.get(row.undoes, ())}
