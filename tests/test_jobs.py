@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,6 @@ import drawn
 import numpy as np
 import psutil
 import pytest
-from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -30,10 +29,9 @@ from imagier.collection import Collection
 from imagier.models.model import read_model
 from imagier.pipeline import Pipeline
 from imagier.types import CollectionError, ImagierError, SettingError
-from imagier.web import api_jobs, app
+from imagier.web import make_app
 from imagier.workflows import jobs as work
 from imagier.workflows import orders
-from imagier.workflows.browse import Browser
 from imagier.workflows.jobs import Job, Jobs, NoSuchJob
 from imagier.workflows.run import run
 
@@ -100,13 +98,20 @@ def collection(tmp_path, plugs, monkeypatch) -> Collection:
 @pytest.fixture
 def jobs(collection) -> Iterator[Jobs]:
     made = Jobs(collection.folder / "jobs")
-    made.begin()
-    yield made
-    for job in made.all():
-        if not job.is_over and made.is_watching:
-            made.stop(job.id)
-            over(made, job)
-    made.end()
+    with looked_after(made):
+        yield made
+
+
+@contextmanager
+def looked_after(jobs: Jobs) -> Iterator[None]:
+    """Begun, and ended with nothing left running, also where a test fails."""
+    jobs.begin()
+    yield
+    for job in jobs.all():
+        if not job.is_over and jobs.is_watching:
+            jobs.stop(job.id)
+            over(jobs, job)
+    jobs.end()
 
 
 # ---------------------------------------------------------------- the line
@@ -424,13 +429,12 @@ def test_no_text_becomes_an_option_or_leaves_the_collection(collection, text):
 
 
 @pytest.fixture
-def client(collection, jobs) -> TestClient:
-    made = FastAPI()
-    made.state.folder = collection.folder
-    made.include_router(api_jobs.router(Browser(collection), jobs))
-    made.add_exception_handler(ImagierError, app._told)
-    made.add_exception_handler(RequestValidationError, app._misfit)
-    return TestClient(made, base_url="http://127.0.0.1")
+def client(collection) -> Iterator[TestClient]:
+    """The app, its jobs looked after."""
+    made = make_app(collection)
+    with looked_after(made.state.served.jobs):
+        yield TestClient(made, base_url="http://127.0.0.1")
+    made.state.close()
 
 
 JOBS = "/api/v1/jobs"
@@ -500,12 +504,12 @@ def test_a_job_by_rest(client, collection):
         ({"kind": "export", "to": "/etc"}, 422),
     ],
 )
-def test_what_does_not_fit_is_refused_at_once(client, jobs, collection, asked, status):
+def test_what_does_not_fit_is_refused_at_once(client, collection, asked, status):
     told = client.post(JOBS, json=asked)
     assert told.status_code == status, told.text
     assert told.json()["detail"]
     assert str(collection.folder.parent) not in told.text
-    assert jobs.all() == []
+    assert Jobs(collection.folder / "jobs").all() == []
 
 
 @pytest.mark.parametrize(
