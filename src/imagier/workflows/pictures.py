@@ -155,8 +155,12 @@ def _numbers(browser: Browser, item: str, column: str) -> np.ndarray:
 
 
 def _size(browser: Browser, item: str) -> tuple[int, int]:
+    """Width and height of an item's pixels: an edge of a region may lie within a pixel."""
     row = browser.item(item)
-    return row["width"], row["height"]
+    if row["box"] is None:
+        return row["width"], row["height"]
+    x0, y0, x1, y1 = (max(0, round(edge)) for edge in row["box"])  # as `Browser.pixels` cuts
+    return x1 - x0, y1 - y0
 
 
 def _scaled(numbers: np.ndarray, side: int) -> np.ndarray:

@@ -37,7 +37,7 @@ export default {
         <a class="btn" v-if="next" :href="'/items/' + next + '/mask'">Next item →</a>
       </div>
       <div class="editor-stage">
-        <canvas ref="canvas" tabindex="0" role="img" :class="'does-' + (spaced ? 'move' : tool)" @keydown="step" @dblclick="close($event.shiftKey)" @contextmenu.prevent
+        <canvas ref="canvas" tabindex="0" role="application" :class="'does-' + (spaced ? 'move' : tool)" @keydown="step" @dblclick="close($event.shiftKey)" @contextmenu.prevent
                 :aria-label="'The picture of ' + name + ' with its mask. Arrow keys move it, plus and minus bring it nearer.'"></canvas>
         <div v-if="!ready" class="editor-over"><div class="empty"><template v-if="problem"><h2>This mask cannot be corrected here</h2><p role="alert">{{ problem }}</p></template>
           <p v-else>Loading…</p></div></div>
@@ -45,7 +45,7 @@ export default {
           <button class="btn" @click="easel.zoom(1.5)" aria-label="Nearer" title="+">+</button><button class="btn" @click="easel.zoom(1 / 1.5)" aria-label="Farther" title="−">−</button>
           <button class="btn" @click="easel.fit()" title="0">Fit</button></div>
       </div>
-      <div class="editor-side" role="group" aria-label="Tools">
+      <div class="editor-side" role="group" aria-label="Tools" v-show="ready || !problem" :inert="!ready || undefined">
         <p v-if="ready && problem" class="problem" role="alert">{{ problem }}</p>
         <p v-if="saved" class="editor-saved">Saved. The next training of a segmenter from this collection reads it. <a :href="'/items/' + item">Back to the item</a><template v-if="next"> · <a :href="'/items/' + next + '/mask'">next item</a></template></p>
         <div class="editor-tools" role="group" aria-label="Tool">
@@ -158,12 +158,13 @@ export default {
         throw new Error(`It has ${found.width} x ${found.height} pixels; up to ${SIDE} a side can be drawn on here. Cut the image into parts and run on those, or draw the mask in another program and send it (PUT /api/v1/items/ID/mask).`);
       }
       layers.value = await get(`${path}/layers`);
-      mask = new Mask(found.width, found.height);
+      const shown = await picture(); // its size is the item's own, that of a region too
+      mask = new Mask(shown.width, shown.height);
       from(layers.value.at(-1)?.column ?? "");
-      mask = new Mask(found.width, found.height, await numbers(start.value));
+      mask = new Mask(shown.width, shown.height, await numbers(start.value));
       easel.value.current = current.value = mask.objects()[0] ?? 1;
-      size.value = Math.max(1, Math.min(24, Math.round(Math.max(found.width, found.height) / 50)));
-      easel.value.show(mask, await picture());
+      size.value = Math.max(1, Math.min(24, Math.round(Math.max(mask.width, mask.height) / 50)));
+      easel.value.show(mask, shown);
       ready.value = true;
       tell();
     });

@@ -49,9 +49,12 @@ export async function encode(numbers, width, height) {
 
 function paeth(left, up, corner) {
   const guess = left + up - corner;
-  const [a, b, c] = [Math.abs(guess - left), Math.abs(guess - up), Math.abs(guess - corner)];
+  const a = Math.abs(guess - left);
+  const b = Math.abs(guess - up);
+  const c = Math.abs(guess - corner);
   return a <= b && a <= c ? left : b <= c ? up : corner;
 }
+const GUESSES = [() => 0, (left) => left, (_, up) => up, (left, up) => (left + up) >> 1, paeth]; // by the filter of a row
 
 // The bytes of a PNG of 8-bit RGB, as the API's coded layers are: width * height * 3 of them, rows one after another.
 export async function decode(buffer) {
@@ -69,15 +72,14 @@ export async function decode(buffer) {
   const line = width * 3;
   const made = new Uint8Array(line * height);
   for (let y = 0; y < height; y++) {
-    const filter = raw[y * (line + 1)];
+    const guess = GUESSES[raw[y * (line + 1)]];
     const from = y * (line + 1) + 1;
     const to = y * line;
     for (let x = 0; x < line; x++) {
       const left = x < 3 ? 0 : made[to + x - 3];
       const up = y ? made[to + x - line] : 0;
       const corner = x < 3 || !y ? 0 : made[to + x - line - 3];
-      const guess = [0, left, up, (left + up) >> 1, filter === 4 ? paeth(left, up, corner) : 0][filter];
-      made[to + x] = raw[from + x] + guess;
+      made[to + x] = raw[from + x] + guess(left, up, corner);
     }
   }
   return { width, height, bytes: made };
