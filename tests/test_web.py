@@ -501,7 +501,7 @@ def server(collection):
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         line = process.stdout.readline()
-        yield int(re.search(r":(\d+)/api/v1", line)[1])
+        yield int(re.search(r":(\d+)/ ", line)[1])
     finally:
         process.send_signal(signal.SIGINT)
         rest = process.communicate(timeout=30)[0]

@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field
 
 from imagier.outputs import shown
 from imagier.types import ImagierError
-from imagier.workflows import naming
+from imagier.workflows import naming, overview
 from imagier.workflows.browse import HIDDEN, LONGEST, MOST, SIDE, Browser
 from imagier.workflows.search import SearchResult, search
 
@@ -76,7 +76,9 @@ class Hits(BaseModel):
     items: int = Field(description="Items that have a vector.", examples=[1200])
     exact: bool = Field(description="Whether all were compared.")
     recall: float = Field(description="1 where exact; else the share of the nearest that the index finds.")
-    hits: list[Item] = Field(examples=[[{"rank": 1, "score": 0.93, "id": "77c0", "parent": None, "box": None}]])
+    hits: list[Item] = Field(
+        examples=[[{"rank": 1, "score": 0.93, "id": "77c0", "parent": None, "box": None, "name": "nuts/01.png"}]]
+    )
 
 
 class Clustering(BaseModel):
@@ -219,13 +221,13 @@ def router(browser: Browser) -> APIRouter:
         """More like this."""
         browser.item(item)
         with in_turn(_search):
-            return _hits(search(collection, like=item, n=n), said=f"item {item}")
+            return _hits(browser, search(collection, like=item, n=n), said=f"item {item}")
 
     @routes.get("/search", response_model=Hits)
     def by_text(text: Annotated[str, Query(min_length=1, max_length=LONGEST)], n: Count = 20) -> Hits:
         """By words, where the collection's encoder knows them (CLIP)."""
         with in_turn(_search):
-            return _hits(search(collection, text=text, n=n))
+            return _hits(browser, search(collection, text=text, n=n))
 
     @routes.post("/search", response_model=Hits)
     def by_image(image: UploadFile, n: Count = 20) -> Hits:
@@ -235,7 +237,7 @@ def router(browser: Browser) -> APIRouter:
             with path.open("wb") as file:
                 shutil.copyfileobj(image.file, file)
             try:
-                return _hits(search(collection, image=path, n=n), said=SENT)
+                return _hits(browser, search(collection, image=path, n=n), said=SENT)
             except ImagierError as error:
                 raise type(error)(str(error).replace(str(path), SENT)) from error
 
@@ -262,7 +264,9 @@ def router(browser: Browser) -> APIRouter:
     return routes
 
 
-def _hits(found: SearchResult, said: str | None = None) -> Hits:
+def _hits(browser: Browser, found: SearchResult, said: str | None = None) -> Hits:
     told = found.as_dict()
     hits = [{name: value for name, value in hit.items() if name not in HIDDEN} for hit in told["hits"]]
+    names = overview.names(browser, [hit["id"] for hit in hits])
+    hits = [hit | {"name": names.get(hit["id"])} for hit in hits]
     return Hits(query=said or told["query"], items=told["items"], exact=told["exact"], recall=told["recall"], hits=hits)

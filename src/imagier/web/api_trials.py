@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, File, Form, HTTPException, Query, Response, UploadFile
@@ -16,6 +17,8 @@ from starlette.responses import StreamingResponse
 from imagier.models import about
 from imagier.types import CollectionError, ImagierError
 from imagier.web.api import QUEUE, REFUSALS, ROOT, Id, Known, decoding, in_turn, picture_answer
+from imagier.web.api_pictures import Layer
+from imagier.workflows import pictures
 from imagier.workflows.browse import LONGEST, SIDE, Browser
 from imagier.workflows.trial import Busy, NoSuchTrial, Trial, Trials, archive, keep, result
 
@@ -205,6 +208,28 @@ def router(browser: Browser, trials: Trials, *, start: Callable[[Sequence[str]],
         """A mask or label image of it."""
         with _there(trials, trial) as made:
             return picture_answer(made.browser.mask(item, column), "image/png", if_none_match)
+
+    @routes.get("/trials/{trial}/items/{item}/layers", response_model=list[Layer])
+    def layers(trial: TrialId, item: Id) -> list[Layer]:
+        """What can be laid over an item's picture."""
+        with _there(trials, trial) as made:
+            return [Layer(**asdict(each)) for each in pictures.layers(made.browser, item)]
+
+    @routes.get(
+        "/trials/{trial}/items/{item}/layers/{column}",
+        response_class=Response,
+        responses={200: {"content": {"image/png": {}}}},
+    )
+    def layer(
+        trial: TrialId,
+        item: Id,
+        column: Annotated[str, InPath(max_length=LONGEST)],
+        side: Annotated[int, Query(ge=1, le=SIDE)] = 1024,
+        if_none_match: Known = "",
+    ) -> Response:
+        """A mask to be laid over the item's picture of that side: nothing where there is nothing."""
+        with in_turn(decoding), _there(trials, trial) as made:
+            return picture_answer(pictures.layer(made.browser, item, column, side), "image/png", if_none_match)
 
     @routes.post("/predict", response_model=Result)
     def predict(image: Images, preset: Preset = None, model: Chosen = None) -> Result:

@@ -157,6 +157,13 @@ def some(browser: Browser, ids: Sequence[str], columns: Sequence[str] | None = N
     return [{name: plain(value) for name, value in row.items()} for row in table.select(given).take(rows).to_pylist()]
 
 
+def names(browser: Browser, ids: Sequence[str]) -> dict[str, str]:
+    """Id -> the name of its file, of those that are there."""
+    table = browser.light().select(["id", "name"])
+    there = table.filter(pc.is_in(table["id"], pa.array(ids, pa.string())))
+    return dict(zip(there["id"].to_pylist(), there["name"].to_pylist(), strict=True))
+
+
 def _numbers(column: pa.ChunkedArray) -> np.ndarray:
     made: np.ndarray = column.cast(pa.float64(), safe=False).to_numpy()
     return made

@@ -25,7 +25,7 @@ const LOOKS = [["", "as it is"], ["contrast", "more contrast"], ["clahe", "contr
 export default {
   props: { item: String },
   template: `
-    <main id="content" class="editor">
+    <div id="content" tabindex="-1" class="editor">
       <div class="editor-bar">
         <a class="btn" :href="'/items/' + item">← Item</a>
         <h1 class="view-title" :title="name">Mask of {{ name }}</h1>
@@ -88,7 +88,7 @@ export default {
           <p class="faint editor-hint">Saved as by {{ author() }}.</p>
         </section>
       </div>
-    </main>`,
+    </div>`,
   setup(props) {
     const path = `/items/${props.item}`;
     const canvas = ref(null);

@@ -12,7 +12,7 @@ const SIDES = [84, 132, 190, 280];
 export default {
   components: { Grid, Labelling, Failed },
   template: `
-    <main id="content" class="gallery">
+    <div id="content" tabindex="-1" class="gallery">
       <aside class="gallery-side" :class="{ open: side }" aria-label="Filters">
         <div class="row-of"><h2 class="part grows">Filters</h2>
           <button v-if="where.length" class="btn" @click="clear">Clear</button>
@@ -21,7 +21,7 @@ export default {
           <input class="field" type="search" v-model.lazy="text" @keyup.enter="text = $event.target.value" placeholder="any"></label>
         <fieldset class="facet" v-for="facet in facets" :key="facet.name">
           <legend>{{ words(facet.name) }}</legend>
-          <template v-if="facet.kind === 'number' && facet.distinct > 12">
+          <template v-if="isRange(facet)">
             <div class="bins" aria-hidden="true"><i v-for="bin in facet.bins" :style="{ height: heights(facet, bin) }"></i></div>
             <div class="range">
               <input class="field" type="number" step="any" :aria-label="facet.name + ' from'" :placeholder="said(facet.low)"
@@ -71,12 +71,12 @@ export default {
         <div v-if="problem" class="empty" role="alert"><h2>This cannot be shown</h2><p>{{ problem }}</p><button class="btn" @click="clear">Clear filters</button></div>
         <div v-else-if="total === 0 && about.items === 0" class="empty"><h2>Nothing here yet</h2><p>Drop images under “Try”, and keep them; or run imagier on a folder.</p><a class="btn first" href="/try">Try some images</a></div>
         <div v-else-if="total === 0" class="empty"><h2>No item fits all of these filters</h2><p>{{ where.join(', ') }}</p><button class="btn" @click="clear">Clear filters</button></div>
-        <Grid v-show="total !== 0 && !problem" ref="grid" :where="where" :sort="sort" :side="SIDES[size]" :columns="order && order !== 'name' ? [order] : []"
+        <Grid v-if="ready" v-show="total !== 0 && !problem" ref="grid" :where="where" :sort="sort" :side="SIDES[size]" :columns="order && order !== 'name' ? [order] : []"
               :group="clustering?.column ?? ''" @total="total = $event" @open="open" @problem="problem = $event" label="Items. Arrow keys move, space selects, Enter opens." />
         <Labelling v-if="total" @changed="labelled" />
       </div>
       <Failed v-if="failed" @close="failed = false" />
-    </main>`,
+    </div>`,
   setup() {
     const query = new URLSearchParams(location.search);
     const about = ref({ items: null, failed: 0, columns: {} });
@@ -93,6 +93,7 @@ export default {
     const facets = ref([]);
     const extra = ref([]);
     const clusters = ref([]);
+    const ready = ref(false); // by then it is known which columns the grid shows
     const grid = ref(null);
     const clustering = computed(() => clusters.value[0] ?? null);
     const groups = computed(() => (clustering.value?.facts.groups ?? []).map((each) => ({ ...each, name: clustering.value.names[each.group] ?? "" })));
@@ -163,12 +164,14 @@ export default {
       }));
       if (mine === facetTurn) facets.value = made.filter((each) => each && (each.distinct > 1 || (each.distinct && each.without) || extra.value.includes(each.name) || valuesOf(each.name)));
     }
+    const isRange = (facet) => facet.kind === "number" && (facet.distinct > 12 || facet.values.some((each) => !Number.isInteger(each.value)));
     const heights = (facet, bin) => `${Math.max(3, (100 * Math.sqrt(bin)) / Math.sqrt(Math.max(...facet.bins)))}%`;
 
     async function fresh() {
       try {
         about.value = await get("");
         clusters.value = await get("/clusters");
+        ready.value = true;
         await count_();
       } catch (error) {
         problem.value = error.message;
@@ -198,8 +201,8 @@ export default {
     onMounted(fresh);
 
     return {
-      about, where, sort, order, down, size, total, problem, side, failed, facets, chosen, clustering, groups, grid, text, sortable, others, selection,
-      SIDES, count, words, said, thumbnail, groupColour, isGroup, groupName, valueName, has, toggle, range, some, clear, more, heights, rename, open, labelled, choose,
+      about, ready, where, sort, order, down, size, total, problem, side, failed, facets, chosen, clustering, groups, grid, text, sortable, others, selection,
+      SIDES, count, words, said, thumbnail, groupColour, isGroup, isRange, groupName, valueName, has, toggle, range, some, clear, more, heights, rename, open, labelled, choose,
     };
   },
 };

@@ -28,7 +28,7 @@ export default {
              :aria-selected="each.row ? selection.has(each.row.id) : false" :aria-posinset="each.at + 1" :aria-setsize="total"
              :aria-label="each.row ? told(each.row) : 'loading'"
              :style="{ transform: 'translate(' + each.left + 'px,' + each.top + 'px)', width: wide + 'px', height: wide + ${CAPTION} + 'px' }"
-             @click="click(each, $event)" @dblclick="each.row && $emit('open', each.row)">
+             @click="click(each, $event)" @dblclick="each.row && opened(each.at)">
           <template v-if="each.row">
             <img :src="thumbnail(each.row.id)" alt="" decoding="async" draggable="false" :style="{ height: wide + 'px' }">
             <i v-if="group && each.row[group] !== undefined && each.row[group] !== null" class="tile-group"
@@ -152,7 +152,8 @@ export default {
       watching.disconnect();
       turn++;
     });
-    watch(() => [props.where.join("\n"), props.sort, props.ids, columns.value], () => again());
+    watch(() => [props.where.join("\n"), props.sort, props.ids], () => again());
+    watch(columns, () => again(true));
 
     async function span(from, to) {
       const [low, high] = from < to ? [from, to] : [to, from];
@@ -177,7 +178,12 @@ export default {
       }
       at.value = each.at;
       emit("focus", each.row);
-      if (event.detail === 1) emit("open", each.row);
+      if (event.detail === 1) opened(each.at);
+    }
+
+    function opened(index) {
+      sessionStorage.setItem("imagier.list", JSON.stringify(around(index)));
+      emit("open", row(index));
     }
 
     function key(event) {
@@ -194,7 +200,7 @@ export default {
         event.preventDefault();
         tick({ at: at.value, row: row(at.value) }, { shiftKey: false });
       } else if (event.key === "Enter" && row(at.value)) {
-        emit("open", row(at.value));
+        opened(at.value);
       } else if (event.key === "Escape") {
         only([]);
       } else if (event.key === "a" && (event.ctrlKey || event.metaKey)) {
@@ -219,7 +225,7 @@ export default {
     async function all() {
       try {
         const ids = props.ids ?? (await get("/values", { columns: "id", where: props.where })).values.id;
-        choose(ids);
+        only(ids); // and nothing that was chosen elsewhere: what is labelled is what is seen
       } catch (error) {
         emit("problem", error.message);
       }
@@ -233,7 +239,10 @@ export default {
       .filter(Boolean).join(", ");
     const current = () => row(at.value);
 
-    expose({ again, all, current, ids: () => shown.value.map((each) => each.row?.id).filter(Boolean) });
-    return { frame, shown, tall, wide, total, at, selection, moved, key, click, tick, caption, told, thumbnail, groupColour };
+    // What is loaded around a place, for who opens an item and wants to go on to the next.
+    const around = (index) => Array.from({ length: 401 }, (_, at) => row(index - 200 + at)?.id).filter(Boolean);
+
+    expose({ again, all, current });
+    return { frame, shown, tall, wide, total, at, selection, moved, key, click, tick, opened, caption, told, thumbnail, groupColour };
   },
 };

@@ -1,5 +1,5 @@
 // One item: its picture beside what was made of it, what the models say, what is like it, and how all of that came about.
-import { computed, onMounted, reactive, ref } from "vue";
+import { computed, onBeforeUnmount, onMounted, reactive, ref } from "vue";
 import { count, get, said, send, thumbnail, url, words } from "/static/api.js";
 import Compare from "/static/compare.js";
 import Grid from "/static/grid.js";
@@ -14,9 +14,10 @@ export default {
   components: { Compare, Grid, Verdict },
   props: { id: String, base: { type: String, default: "" } },
   template: `
-    <main id="content" class="scrolls"><div class="item" v-if="item">
+    <div id="content" tabindex="-1" class="scrolls"><div class="item" v-if="item">
       <div class="item-left">
         <div class="row-of"><h1 class="view-title grows" style="overflow-wrap: anywhere">{{ item.name?.split('/').pop() ?? 'Item' }}<span v-if="item.parent" class="faint"> · region</span></h1>
+          <a class="btn" v-if="beside[0]" :href="'/items/' + beside[0]" aria-label="The item before">←</a><a class="btn" v-if="beside[1]" :href="'/items/' + beside[1]" aria-label="The next item">→</a>
           <a class="btn" v-if="item.parent" :href="'/items/' + item.parent">The whole image</a>
           <a class="btn" :href="'/items/' + id + '/mask'">Correct its mask</a></div>
         <Compare :before="url(base + '/items/' + id + '/image', { side: ${SIDE} })" :after="view ? url(base + '/items/' + id + '/enhanced', { how: view, side: ${SIDE} }) : ''"
@@ -49,7 +50,7 @@ export default {
             <tr><th scope="row">precision</th><td>{{ each.precision }}</td></tr><tr v-for="sum in each.weights"><th scope="row">weights</th><td>{{ sum.slice(0, 16) }}…</td></tr></tbody></table></details></section>
       </div>
     </div>
-    <div v-else class="empty"><template v-if="problem"><h2>This item cannot be shown</h2><p role="alert">{{ problem }}</p><a class="btn" href="/">To the gallery</a></template><p v-else>Loading…</p></div></main>`,
+    <div v-else class="empty"><template v-if="problem"><h2>This item cannot be shown</h2><p role="alert">{{ problem }}</p><a class="btn" href="/">To the gallery</a></template><p v-else>Loading…</p></div></div>`,
   setup(props) {
     const item = ref(null);
     const layers = reactive([]);
@@ -67,6 +68,17 @@ export default {
     const over = computed(() => layers.filter((each) => each.on).map((each) => ({ src: url(`${props.base}/items/${props.id}/layers/${each.column}`, { side: SIDE, v: each.v }), opacity: opacity.value })));
     const facts = computed(() => Object.entries(item.value).filter(([name, value]) => !OWN.has(name) && value !== null && value !== "" && !(Array.isArray(value) && !value.length) && !/_(ranked|ranked_confidence|label_set|recommendation)$/.test(name)));
     const open = (row) => location.assign(`/items/${row.id}`);
+
+    // The list that it was opened from, as far as it was loaded.
+    const list = JSON.parse(sessionStorage.getItem("imagier.list") ?? "[]");
+    const here = list.indexOf(props.id);
+    const beside = here < 0 ? [] : [list[here - 1], list[here + 1]];
+    const arrows = (event) => {
+      const to = { ArrowLeft: beside[0], ArrowRight: beside[1] }[event.key];
+      if (to && event.altKey === false && !event.target.closest("input, select, textarea, [role=slider], [role=listbox]")) location.assign(`/items/${to}`);
+    };
+    onMounted(() => addEventListener("keydown", arrows));
+    onBeforeUnmount(() => removeEventListener("keydown", arrows));
 
     async function quietly(doing, otherwise) {
       try {
@@ -103,6 +115,6 @@ export default {
       if (!item.value.parent) quietly(async () => (regions.value = await get("/items", { where: `parent=${props.id}`, limit: 0 })), say);
       quietly(async () => (near.value = (await get(`/items/${props.id}/similar`, { n: 12 })).hits.filter((hit) => hit.id !== props.id)), (error) => (nearSaid.value = error.message));
     });
-    return { item, layers, receipts, near, nearSaid, regions, problem, view, opacity, label, saved, known, viewTitle, over, facts, VIEWS, open, assign, url, said, words, count, thumbnail };
+    return { item, beside, layers, receipts, near, nearSaid, regions, problem, view, opacity, label, saved, known, viewTitle, over, facts, VIEWS, open, assign, url, said, words, count, thumbnail };
   },
 };

@@ -7,7 +7,7 @@ import Job from "/static/job.js";
 export default {
   components: { Job },
   template: `
-    <main id="content" class="scrolls"><div class="narrow">
+    <div id="content" tabindex="-1" class="scrolls"><div class="narrow">
       <div class="row-of"><h1 class="view-title grows">Jobs</h1></div>
       <section class="panel" aria-label="Start a job"><h2 class="part">Start</h2>
         <div class="row-of">
@@ -20,7 +20,7 @@ export default {
       <p v-if="!watching" class="told-unlike" role="note">Another server looks after the jobs of this collection. This one shows them.</p>
       <div v-if="!jobs.length && loaded" class="empty"><h2>No jobs yet</h2><p>Runs and trainings stand here with how far they are. One at a time works; the others wait in line.</p></div>
       <Job v-for="job in jobs" :key="job.id" :job="job" @changed="look" @problem="problem = $event" />
-    </div></main>`,
+    </div></div>`,
   setup() {
     const jobs = ref([]);
     const watching = ref(true);

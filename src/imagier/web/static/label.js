@@ -11,7 +11,7 @@ const MEASURES = [["accuracy", "Accuracy"], ["balanced_accuracy", "Balanced accu
 export default {
   components: { Grid, Job, Labelling },
   template: `
-    <main id="content" class="labelpage"><div class="scrolls"><div class="narrow">
+    <div id="content" tabindex="-1" class="labelpage"><div class="scrolls"><div class="narrow">
       <div class="row-of"><h1 class="view-title grows">Label and train</h1><a class="btn" :href="url('/labels/export')" download="labels.csv">Export labels (CSV)</a></div>
       <section class="panel" aria-label="Labels"><h2 class="part">Labels people gave</h2>
         <p v-if="!Object.keys(counts).length" class="faint">None yet. Select items in the <a href="/">gallery</a> or by a lasso on the <a href="/map">map</a>, and give them a label.</p>
@@ -28,8 +28,8 @@ export default {
         <p v-if="problem" class="problem" role="alert">{{ problem }}</p></section>
       <Job v-if="job" :job="job" @changed="follow" @problem="problem = $event" />
       <section v-if="heads.length" class="panel" aria-label="How well it does"><div class="row-of"><h2 class="part grows">How well it does</h2>
-          <label class="row-of faint">Model <select class="field" v-model="model"><option v-for="each in heads" :value="each.name">{{ each.name }}</option></select></label>
-          <label class="row-of faint">on <select class="field" v-model="part"><option value="test">test items, which it has not seen</option><option value="val">validation items</option><option value="">all labelled items</option></select></label></div>
+          <label class="row-of faint">Model <select class="field" v-model="model" aria-label="Model"><option v-for="each in heads" :value="each.name">{{ each.name }}</option></select></label>
+          <label class="row-of faint">on <select class="field" v-model="part" aria-label="Judged on"><option value="test">test items, which it has not seen</option><option value="val">validation items</option><option value="">all labelled items</option></select></label></div>
         <p v-if="judging" class="faint" aria-live="polite">Judging…</p><p v-else-if="judgedProblem" class="faint" role="note">{{ judgedProblem }}</p>
         <template v-else-if="judged"><ul class="figures"><li v-for="[name, title] in MEASURES.filter(([name]) => judged.measures[name]?.mean !== null && judged.measures[name])"><b>{{ judged.measures[name].mean.toFixed(3) }}</b> {{ title }}<span class="faint" v-if="judged.measures[name].ci95[0] !== null"> ({{ judged.measures[name].ci95[0].toFixed(2) }} to {{ judged.measures[name].ci95[1].toFixed(2) }})</span></li></ul>
           <p class="faint">{{ count(judged.images, 'item') }}. In brackets: where the figure lies with 95 % certainty.</p>
@@ -38,7 +38,7 @@ export default {
         <div class="row-of" style="margin-top: .8rem"><button class="btn first" @click="use" :disabled="open_ || !model">Put it to use: tell what every item is</button><button class="btn" @click="next" :disabled="!model || asking">What to label next</button></div></section>
       <section v-if="suggested" class="panel" style="height: 460px; display: grid; grid-template-rows: auto 1fr" aria-label="What to label next"><h2 class="part">{{ suggested.length ? 'A label on these helps most' : 'Nothing to suggest' }}</h2>
         <Grid v-if="suggested.length" ref="grid" :ids="suggested" :side="112" :columns="['label']" @open="open" @problem="problem = $event" label="Items to label next" /></section>
-    </div></div><Labelling @changed="labelled" /></main>`,
+    </div></div><Labelling @changed="labelled" /></div>`,
   setup() {
     const counts = ref({});
     const masks = ref(0);

@@ -30,7 +30,7 @@ function ramp(share) {
 export default {
   components: { Grid, Labelling },
   template: `
-    <main id="content" class="mapped">
+    <div id="content" tabindex="-1" class="mapped">
       <div class="mapped-main">
         <div class="gallery-bar">
           <h1 class="view-title">Map</h1>
@@ -61,7 +61,7 @@ export default {
         <div v-else class="empty"><h2>Nothing selected</h2><p>Draw around points with the lasso: their pictures come here. Shift adds to what is selected; a click on a point opens it.</p></div>
         <Labelling @changed="labelled" />
       </aside>
-    </main>`,
+    </div>`,
   setup() {
     const canvas = ref(null);
     const stage = ref(null);

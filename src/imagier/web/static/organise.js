@@ -10,7 +10,7 @@ const size = (bytes) => (bytes > 1e9 ? `${(bytes / 1e9).toFixed(1)} GB` : bytes 
 export default {
   components: { Job },
   template: `
-    <main id="content" class="scrolls"><div class="narrow">
+    <div id="content" tabindex="-1" class="scrolls"><div class="narrow">
       <h1 class="view-title">Organise into folders</h1>
       <section class="panel" aria-label="How"><div class="row-of">
         <label class="labelled">A folder for each <select class="field" v-model="by"><option v-for="name in columns" :value="name">{{ words(name) }}</option></select></label>
@@ -26,7 +26,7 @@ export default {
           <button class="btn first" @click="apply" :disabled="!!open_ || !plan.files || (how === 'move' && !sure)">Do it</button></div>
         <ul class="tree"><li v-for="each in plan.folders" :style="{ marginLeft: 18 * (each.name.split('/').length - 1) + 'px' }"><details><summary><span aria-hidden="true">▸ </span>{{ each.name || '.' }} <span class="faint">{{ count(each.files, 'file') }}, {{ size(each.bytes) }}</span></summary><div class="strip"><a v-for="id in each.items" :href="'/items/' + id"><img :src="thumbnail(id)" alt="" loading="lazy"></a></div></details></li></ul>
         <details v-if="plan.whys.length"><summary>Why {{ count(plan.left, 'file') }} stay as they are</summary><ul><li v-for="each in plan.whys">{{ each.why }}</li></ul></details></section>
-    </div></main>`,
+    </div></div>`,
   setup() {
     const columns = ref([]);
     const by = ref("");

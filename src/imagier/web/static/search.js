@@ -6,7 +6,7 @@ import Drop from "/static/drop.js";
 export default {
   components: { Drop },
   template: `
-    <main id="content" class="scrolls"><div class="narrow">
+    <div id="content" tabindex="-1" class="scrolls"><div class="narrow">
       <h1 class="view-title">Search</h1>
       <div class="search-ways">
         <form class="panel" @submit.prevent="byText" role="search"><h2 class="part">In words</h2>
@@ -21,7 +21,7 @@ export default {
         <div class="strip wide"><figure v-for="hit in found.hits"><a :href="'/items/' + hit.id"><img :src="thumbnail(hit.id)" :alt="hit.name ?? ''" loading="lazy"></a>
           <figcaption><span class="grows" :title="hit.name">{{ (hit.name ?? '').split('/').pop() }}</span><b>{{ hit.score.toFixed(2) }}</b></figcaption><button class="btn" @click="like(hit)">More like this</button></figure></div></section>
       <div v-else-if="!busy && !problem" class="empty"><h2>What do you look for?</h2><p>Hits come with how alike they are, 1 at most. From an item's page, its nearest are shown at once.</p></div>
-    </div></main>`,
+    </div></div>`,
   setup() {
     const text = ref("");
     const found = ref(null);

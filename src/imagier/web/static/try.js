@@ -13,7 +13,7 @@ export default {
   components: { Compare, Drop, Verdict },
   props: { preset: String, models: { type: Array, default: () => [] } },
   template: `
-    <main id="content" class="scrolls"><div class="narrow" style="max-width: 1320px">
+    <div id="content" tabindex="-1" class="scrolls"><div class="narrow" style="max-width: 1320px">
       <h1 class="view-title">Try your own images</h1>
       <section class="panel" aria-label="What to do with them">
         <div class="row-of">
@@ -48,7 +48,7 @@ export default {
               <p v-if="image.items.length > 61" class="faint">The first 60; all are in the ZIP.</p></details></template>
         </article>
       </template>
-    </div></main>`,
+    </div></div>`,
   setup(props) {
     const choices = ref({ presets: [], models: [] });
     const chosen = reactive({ preset: props.preset ?? "", models: [...props.models] });
