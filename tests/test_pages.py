@@ -357,7 +357,7 @@ def test_a_job_is_seen_stopped_gone_on_with_and_outlives_the_page(chromium, tmp_
         job = page.get_by_role("article", name="run")
         expect(job.get_by_text("at work")).to_be_visible()
         page.reload()
-        expect(job.get_by_text(re.compile("of 1(19|20) img"))).to_be_visible()
+        expect(job.get_by_text(re.compile("of 1(19|20)"))).to_be_visible()
         shoot(page, "jobs-at-work")
         job.get_by_role("button", name="Stop").click()
         expect(job.get_by_text("stopped", exact=True)).to_be_visible()
@@ -486,3 +486,16 @@ def test_no_serious_barrier_on_any_page(chromium, parts, dark, phone):
 def unzipped(data: bytes) -> dict[str, bytes]:
     with zipfile.ZipFile(io.BytesIO(data)) as packed:
         return {name: packed.read(name) for name in packed.namelist()}
+
+
+def test_an_export_is_taken_away(look, parts):
+    look.goto("/jobs")
+    for format, name, inside in (("csv", "items.csv", b"nuts_03.png"), ("json", "items.json", b"nuts_03.png")):
+        look.get_by_role("combobox", name="What").select_option("export")
+        look.get_by_role("combobox", name="Format").select_option(format)
+        look.get_by_role("button", name="Start").click()
+        job = look.get_by_role("article", name=f"export to {format}")
+        with look.expect_download() as taken:
+            job.get_by_role("link", name="Download").click()
+        assert taken.value.suggested_filename == name
+        assert inside in Path(taken.value.path()).read_bytes()

@@ -19,7 +19,17 @@ from starlette.responses import JSONResponse
 import imagier
 from imagier import presets
 from imagier.types import CollectionError, ImagierError, ModelError, SettingError, nearest
-from imagier.web import api, api_jobs, api_labels, api_learning, api_overview, api_pictures, api_trials, pages
+from imagier.web import (
+    api,
+    api_exports,
+    api_jobs,
+    api_labels,
+    api_learning,
+    api_overview,
+    api_pictures,
+    api_trials,
+    pages,
+)
 from imagier.web.guard import LOOPBACK, MOST_BYTES, Guard
 from imagier.web.served import Served
 from imagier.workflows.browse import Browser, NoSuchItem
@@ -76,7 +86,7 @@ def make_app(
     def take_in(words: Sequence[str]) -> str:
         return jobs.start(words, title="Take in images that were tried", kind="run", author="").id
 
-    for part in (api, api_overview, api_labels, api_pictures):
+    for part in (api, api_overview, api_labels, api_pictures, api_exports):
         app.include_router(part.router(browser))
     app.include_router(api_jobs.router(browser, jobs))
     app.include_router(api_learning.router(browser, trials))

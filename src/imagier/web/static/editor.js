@@ -85,7 +85,7 @@ export default {
               <option v-for="each in layers" :value="each.column">{{ each.title }}, {{ count(each.objects, 'object') }}</option><option value="">nothing</option></select></label>
           <label class="labelled" v-if="classes.length > 1">This is a mask of
             <select class="field" v-model="of"><option v-for="each in classes" :value="each">{{ each }}</option></select></label>
-          <p class="faint editor-hint">Saved as by {{ author() }}.</p>
+          <p class="faint editor-hint">Saved under the name {{ author() }}.</p>
         </section>
       </div>
     </div>`,

@@ -1,5 +1,5 @@
 // The head of every page: its name, the ways to the others, light or dark.
-import { ref } from "vue";
+import { onMounted, ref } from "vue";
 
 export default {
   props: { name: String, here: String, ways: Array },
@@ -21,6 +21,7 @@ export default {
       dark.value = window.Quasar.Dark.isActive;
       localStorage.setItem("imagier.dark", dark.value ? "yes" : "no");
     };
+    onMounted(() => document.querySelector(".top-bar [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" }));
     return { dark, turn };
   },
 };

@@ -6,7 +6,7 @@ import Drop from "/static/drop.js";
 import Verdict from "/static/verdict.js";
 
 const KEY = "imagier.trial";
-const HIDE = /^(id|file|name|parent|box|page|width|height|depth|black|white|label|confidence|ranked|ranked_confidence|label_set|known|typical|recommendation|verdict|masks|contour|objects_list|path|paths|label_user|mask_user|label_folder|detection|phash)$|_(ranked|ranked_confidence|label_set|recommendation|label|confidence|known|typical)$/;
+const HIDE = /^(x|y|z|distance|id|file|name|parent|box|page|width|height|depth|black|white|label|confidence|ranked|ranked_confidence|label_set|known|typical|recommendation|verdict|masks|contour|objects_list|path|paths|label_user|mask_user|label_folder|detection|phash)$|_(ranked|ranked_confidence|label_set|recommendation|label|confidence|known|typical|x|y|z|distance)$/;
 const UNITS = [[/_um2$/, "µm²"], [/_um$/, "µm"], [/_px2$/, "px²"], [/_px$/, "px"], [/_deg$/, "°"]];
 
 export default {
@@ -38,7 +38,7 @@ export default {
           <h3 class="part" style="margin-top: 0; overflow-wrap: anywhere">{{ image.name }}</h3>
           <p v-if="image.outcome === 'failed'" class="problem" role="alert">{{ image.reason }}</p>
           <template v-else><div class="tried-sides">
-            <div><Compare :before="picture(image.items[0])" :after="picture(image.items[0])" :titles="['as sent', 'what was found']" :layers="[]" :alt="image.name" v-if="!layers(image).length" class="plain" />
+            <div><Compare :before="picture(image.items[0])" after="" :alt="image.name" v-if="!layers(image).length" />
               <div v-else class="sides"><figure><img :src="picture(image.items[0])" :alt="image.name"><figcaption>as sent</figcaption></figure>
                 <figure><div class="laid"><img :src="picture(image.items[0])" alt=""><img v-for="each in layers(image)" :src="each.src" alt="" :style="{ opacity }"></div><figcaption>{{ layers(image).map((each) => each.title).join(', ') }}</figcaption></figure></div>
               <label v-if="layers(image).length" class="row-of faint">Opacity <input type="range" min="0.05" max="1" step="0.05" v-model.number="opacity" aria-label="Opacity of masks"></label></div>
