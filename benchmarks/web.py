@@ -1,8 +1,9 @@
-"""How fast a served collection of many items answers, and in how much memory.
+"""How fast a served collection of many items answers, how its pages feel in a browser, and in how much memory.
 
     python benchmarks/web.py [--items 100000]
 
 The items' columns are drawn at random, their thumbnails are 200 drawn ones in turn; a server of its own serves them.
+The browser is Debian's Chromium, which draws in software where there is no graphics card.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import hashlib
 import http.client
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -24,7 +26,7 @@ import psutil
 import pyarrow as pa
 
 from imagier import images, samples
-from imagier.collection import FILES, ITEMS, Collection, State
+from imagier.collection import FILES, ITEMS, Collection, Receipt, State
 
 PAGE = 60
 
@@ -44,6 +46,7 @@ def main() -> None:
             try:
                 print(f"{count} items; it answers after {time.perf_counter() - start:.2f} s")
                 measure(int(found[1]), count, psutil.Process(process.pid))
+                look(f"http://127.0.0.1:{found[1]}", psutil.Process(process.pid))
             finally:
                 process.terminate()
 
@@ -85,7 +88,19 @@ def drawn(folder: Path, count: int) -> Path:
         for at in range(0, count, 10_000):
             collection.append_items("items-drawn.lance", table.slice(at, 10_000))
         collection.put_files(files)
-        collection.put_in_force(State(), "items-drawn.lance")
+        steps = tuple({"stage": each, "settings": {}, "name": each} for each in ("reduce", "cluster"))
+        collection.put_in_force(State(steps=steps), "items-drawn.lance")
+        groups = [
+            {"group": group, "size": count // 13, "cohesion": 0.5, "quality": "high", "central": ids[group : group + 4]}
+            for group in range(-1, 12)
+        ]
+        for stage, writes, facts in (
+            ("reduce", ["x", "y", "z"], {"method": "umap"}),
+            ("cluster", ["group", "quality"], {"method": "kmeans", "groups": groups}),
+        ):
+            collection.save_receipt(
+                Receipt(stage, stage, 1, {}, "key", [], writes, "float32", [], count, 0, 0.0, "2026-01-01", facts)
+            )
     return folder
 
 
@@ -126,6 +141,69 @@ def measure(port: int, count: int, process: psutil.Process) -> None:
             get(f"/items/{each['id']}/thumbnail")
             times.append(time.perf_counter() - start)
         print(f"a thumbnail: {np.median(times) * 1000:.1f} ms; {PAGE} of them {sum(times):.2f} s")
+    print(f"memory: {process.memory_info().rss / 2**20:.0f} MB")
+
+
+def look(address: str, process: psutil.Process) -> None:
+    """The gallery and the map, until what is asked for is on the screen."""
+    from playwright.sync_api import sync_playwright
+
+    flags = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+    seen = (
+        "() => [...document.querySelectorAll('.tile img')].length > 20 && [...document.querySelectorAll('.tile img')]"
+    )
+    seen += ".every(each => each.complete && each.naturalWidth)"
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=flags)
+        page = chromium.new_page(viewport={"width": 1360, "height": 860})
+        start = time.perf_counter()
+        page.goto(f"{address}/")
+        page.wait_for_function(seen)
+        print(f"gallery: all pictures of the first screen after {time.perf_counter() - start:.2f} s")
+        times = []
+        for share in np.random.default_rng(2).uniform(0, 1, 15):
+            start = time.perf_counter()
+            page.evaluate(
+                "share => { const g = document.querySelector('.grid'); g.scrollTop = share * g.scrollHeight }", share
+            )
+            page.wait_for_timeout(60)
+            page.wait_for_function(seen)
+            times.append(time.perf_counter() - start)
+        print(
+            f"gallery: a screen elsewhere, pictures and all: {np.median(times):.2f} s, the slowest {max(times):.2f} s"
+        )
+        start = time.perf_counter()
+        page.goto(f"{address}/map")
+        page.get_by_text("items.", exact=False).last.wait_for()
+        page.wait_for_function("() => /^UMAP.*items/.test(document.querySelector('.mapped-note').textContent)")
+        print(f"map: drawn after {time.perf_counter() - start:.2f} s")
+        page.get_by_role("button", name="3-D").click()
+        page.get_by_role("button", name="Turn").click()
+        box = page.locator("canvas").bounding_box()
+        assert box is not None
+        middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        page.evaluate(
+            "() => { window.frames_ = 0; const tick = () => { frames_++; requestAnimationFrame(tick) }; tick() }"
+        )
+        page.mouse.move(*middle)
+        page.mouse.down()
+        before, start = page.evaluate("frames_"), time.perf_counter()
+        while time.perf_counter() - start < 3:
+            page.mouse.move(middle[0] + 200 * np.sin(time.perf_counter()), middle[1])
+        rate = (page.evaluate("frames_") - before) / (time.perf_counter() - start)
+        page.mouse.up()
+        print(f"map: {rate:.0f} frames a second while it is turned")
+        page.get_by_role("button", name="Lasso").click()
+        start = time.perf_counter()
+        page.mouse.move(middle[0] - 150, middle[1] - 150)
+        page.mouse.down()
+        for dx, dy in ((150, -150), (150, 150), (-150, 150)):
+            page.mouse.move(middle[0] + dx, middle[1] + dy)
+        page.mouse.up()
+        page.locator(".mapped-side .tile img").first.wait_for()
+        chosen = page.locator(".mapped-side h2").first.inner_text()
+        print(f"map: a lasso around {chosen}: {time.perf_counter() - start:.2f} s until the first are beside it")
+        chromium.close()
     print(f"memory: {process.memory_info().rss / 2**20:.0f} MB")
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from fastapi import APIRouter, Header, HTTPException, Query, Response, UploadFile
 from fastapi import Path as InPath
 from pydantic import BaseModel, Field
@@ -153,12 +154,12 @@ def router(browser: Browser) -> APIRouter:
     @routes.get("", response_model=About)
     def about() -> About:
         """What this collection holds."""
-        outcomes = collection.files()["outcome"].to_pylist()
+        outcomes = collection.stored_files()["outcome"]
         return About(
             name=collection.folder.name,
             items=len(collection),
             files=len(outcomes),
-            failed=outcomes.count("failed"),
+            failed=pc.sum(pc.equal(outcomes, "failed")).as_py() or 0,
             version=collection.version,
             columns=browser.columns(),
         )

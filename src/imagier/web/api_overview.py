@@ -128,7 +128,9 @@ def router(browser: Browser) -> APIRouter:
         ] = "",
     ) -> Response:
         """Some columns of all items that fit, for maps."""
-        made = overview.values(browser, _names(columns), where or (), axes=_names(axes))
+        if not (named := _names(columns)):
+            raise SettingError("columns cannot be empty: name one or more, such as id,x,y")
+        made = overview.values(browser, named, where or (), axes=_names(axes))
         items = len(next(iter(made.values.values())))
         # Millions of values: what checks each by its type would take seconds.
         return JSONResponse({"items": items, "fit": made.fit, "values": made.values})
@@ -145,12 +147,8 @@ def router(browser: Browser) -> APIRouter:
         offset: Annotated[int, Query(ge=0, le=2**53)] = 0,
     ) -> Files:
         """The files, and why some could not be read."""
-        table = collection.files().select(["name", "outcome", "reason", "size", "pages", "path"])
-        rows = [row for row in table.to_pylist() if outcome in (None, row["outcome"])]
-        rows.sort(key=lambda row: row["name"])
-        for row in rows[offset : offset + limit]:  # a reason may name the file by where it lies
-            row["reason"] = row["reason"] and row["reason"].replace(row["path"], row["name"])
-        return Files(files=[File(**row) for row in rows[offset : offset + limit]], total=len(rows))
+        made, total = overview.files(collection, outcome, limit, offset)
+        return Files(files=[File(**each) for each in made], total=total)
 
     @routes.get("/maps", response_model=list[Map])
     def maps() -> list[Map]:

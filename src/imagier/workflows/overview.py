@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from imagier.collection import Collection
 from imagier.types import SettingError, nearest
 from imagier.workflows.browse import Browser, NoSuchItem, fitting, kind_of, plain
 
@@ -155,6 +156,21 @@ def some(browser: Browser, ids: Sequence[str], columns: Sequence[str] | None = N
     if rows.null_count:
         raise NoSuchItem(f"there is no item {ids[rows.is_null().index(True).as_py()][:100]!r}")
     return [{name: plain(value) for name, value in row.items()} for row in table.select(given).take(rows).to_pylist()]
+
+
+def files(
+    collection: Collection, outcome: str | None = None, limit: int = 60, offset: int = 0
+) -> tuple[list[dict[str, Any]], int]:
+    """Some of the files of an outcome, by name, and how many there are: name, outcome, reason, size, pages."""
+    table = collection.stored_files()
+    if outcome is not None:
+        table = table.filter(pc.equal(table["outcome"], outcome))
+    some = table.take(pc.sort_indices(table, [("name", "ascending"), ("path", "ascending")])[offset : offset + limit])
+    rows = some.select(["name", "outcome", "reason", "size", "pages", "path"]).to_pylist()
+    for row in rows:  # a reason may name the file by where it lies
+        path = collection.absolute(row.pop("path"))
+        row["reason"] = row["reason"] and row["reason"].replace(path, row["name"])
+    return rows, table.num_rows
 
 
 def names(browser: Browser, ids: Sequence[str]) -> dict[str, str]:

@@ -169,9 +169,10 @@ export default {
 
     async function fresh() {
       try {
-        about.value = await get("");
+        const asked = get("");
         clusters.value = await get("/clusters");
         ready.value = true;
+        about.value = await asked;
         await count_();
       } catch (error) {
         problem.value = error.message;

@@ -21,6 +21,10 @@ void main() {
   drawn = vec4(own, 1.0) * (shade.a * smoothstep(1.0, 0.82, far));
 }`;
 
+const STILL = 160; // milliseconds after which nothing moves any more
+const SLOW = 34; // of a frame
+const FEW = 5000; // points that any machine draws
+
 export class Points {
   constructor(canvas) {
     this.canvas = canvas;
@@ -34,6 +38,9 @@ export class Points {
     this.dark = false;
     this.solid = false; // three dimensions
     this.extent = [2, 2, 2];
+    this.share = 1; // of the points, drawn while they move: so many that it goes smoothly
+    this.moved = 0;
+    this.last = 0;
     this.screen = new Float32Array(0);
     this.reset();
   }
@@ -138,6 +145,21 @@ export class Points {
     });
   }
 
+  // Points come in the order of their ids, which is none: the first of them are as good a part as any.
+  #some() {
+    const now = performance.now();
+    const moving = now - this.moved < STILL;
+    if (moving) {
+      const took = now - this.last;
+      if (took > SLOW && took < STILL) this.share = Math.max(0.05, this.share * 0.75);
+      else if (took < SLOW / 2) this.share = Math.min(1, this.share * 1.1);
+      clearTimeout(this.rest);
+      this.rest = setTimeout(() => this.draw(), STILL + 20);
+    }
+    this.last = now;
+    return moving ? Math.max(Math.min(this.count, FEW), Math.round(this.count * this.share)) : this.count;
+  }
+
   #drawn() {
     const { gl, canvas } = this;
     const ratio = Math.min(2, devicePixelRatio || 1);
@@ -164,7 +186,7 @@ export class Points {
       gl.enableVertexAttribArray(at);
       gl.vertexAttribPointer(at, parts, kind, share, 0, 0);
     }
-    gl.drawArrays(gl.POINTS, 0, this.count);
+    gl.drawArrays(gl.POINTS, 0, this.#some());
   }
 
   // Where each point is on the screen: x, y in pixels of the page, and how far away.
@@ -224,6 +246,7 @@ export class Points {
 
   // A place of the screen stays where it is, while all grows about it.
   grow(by, x, y) {
+    this.moved = performance.now();
     const zoom = Math.min(80, Math.max(0.4, this.zoom * by));
     const real = zoom / this.zoom;
     const [wide, tall] = [this.canvas.clientWidth, this.canvas.clientHeight];
@@ -234,12 +257,14 @@ export class Points {
   }
 
   move(dx, dy) {
+    this.moved = performance.now();
     const [wide, tall] = [this.canvas.clientWidth, this.canvas.clientHeight];
     this.shift = [this.shift[0] + (dx / wide) * 2, this.shift[1] - (dy / tall) * 2];
     this.draw();
   }
 
   rotate(dx, dy) {
+    this.moved = performance.now();
     this.turn += dx * 0.008;
     this.tilt = Math.max(-1.57, Math.min(1.57, this.tilt + dy * 0.008));
     this.draw();
