@@ -39,8 +39,8 @@ def served(*words: str | os.PathLike[str]) -> Iterator[str]:
 
 
 @contextmanager
-def browser() -> Iterator[Browser]:
-    """Debian's Chromium. Skips where there is none, but fails in continuous integration."""
+def browser(*flags: str) -> Iterator[Browser]:
+    """Debian's Chromium, with these flags more. Skips where there is none, but fails in continuous integration."""
     path = shutil.which("chromium")
     if path is None:
         reason = "there is no chromium on this machine"
@@ -48,7 +48,7 @@ def browser() -> Iterator[Browser]:
             pytest.fail(reason)
         pytest.skip(reason)
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        opened = playwright.chromium.launch(executable_path=path, args=[*FLAGS, *flags])
         yield opened
         opened.close()
 

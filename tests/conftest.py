@@ -48,6 +48,14 @@ def shared() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def lesion_models(shared, tmp_path_factory) -> tuple[Path, Path]:
+    """The folders of a segmenter of lesions that has seen little, and of a classifier of them."""
+    import trainings
+
+    return trainings.lesion_models(shared / "data", tmp_path_factory.mktemp("lesions"))
+
+
 @pytest.fixture
 def float32(monkeypatch) -> None:
     """As on a processor without bfloat16: numbers that are known to the digit come out so on every machine."""

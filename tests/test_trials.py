@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import os
-import shutil
 import signal
 import stat
 import subprocess
@@ -18,7 +17,6 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import cache
-from itertools import groupby
 from pathlib import Path
 
 import classifiers
@@ -29,7 +27,6 @@ import pytest
 from fastapi.testclient import TestClient
 from test_inspection import plate
 from test_web import HOME, bomb
-from trainings import finished
 
 from imagier import images, samples
 from imagier.collection import Collection
@@ -734,32 +731,9 @@ def dice(one: np.ndarray, other: np.ndarray) -> float:
     return 2 * (one & other).sum() / (one.sum() + other.sum())
 
 
-@pytest.fixture(scope="module")
-def lesion_models(shared, tmp_path_factory) -> tuple[Model, Model]:
-    """A segmenter of lesions that has seen little, and a classifier of them."""
-    folder, ph2, ham = tmp_path_factory.mktemp("lesions"), shared / "data" / "ph2", shared / "data" / "ham10000"
-    for path in sorted((ph2 / "images").iterdir())[20:100]:
-        for kind, name in (("images", path.name), ("masks", f"{path.stem}.png")):
-            (folder / kind).mkdir(exist_ok=True)
-            shutil.copyfile(ph2 / kind / name, folder / kind / name)
-    with (ham / "labels.csv").open() as table:
-        by_label = sorted((row["label"], row["file"]) for row in csv.DictReader(table))
-        for label, rows in groupby(by_label, lambda row: row[0]):
-            (folder / "data" / label).mkdir(parents=True)
-            for _, name in list(rows)[:40]:
-                shutil.copyfile(ham / "images" / name, folder / "data" / label / name)
-    train = [sys.executable, "-m", "imagier.cli", "train"]
-    small = ["--set", "epochs=6", "--set", "size=[64,96]", "--set", "batch=8", "--set", "rate=2e-3"]
-    where = ["--config", "lesions", "--images", folder / "images", "--masks", folder / "masks"]
-    finished([*train, "segmenter", *map(str, where), *small, "--into", str(folder / "lesion"), "--quiet"])
-    told = ["--data", str(folder / "data"), "--about", "skin-lesions", "--into", str(folder / "kind"), "--quiet"]
-    finished([*train, "classifier", *told])
-    return read_model(folder / "lesion"), read_model(folder / "kind")
-
-
 @pytest.mark.shared
 def test_a_lesion_is_found_measured_told_and_given_out(lesion_models, shared, make):
-    made = make(models=lesion_models)
+    made = make(models=[read_model(each) for each in lesion_models])
     ph2 = shared / "data" / "ph2"
     names = [path.stem for path in sorted((ph2 / "images").iterdir())[:4]]
     files = [(f"{name}.jpg", (ph2 / "images" / f"{name}.jpg").read_bytes()) for name in names]
@@ -795,7 +769,7 @@ def test_a_lesion_is_found_measured_told_and_given_out(lesion_models, shared, ma
 
 @pytest.mark.shared
 def test_the_same_models_alone_tell_the_same(lesion_models, shared, make):
-    made = make(models=lesion_models)
+    made = make(models=[read_model(each) for each in lesion_models])
     path = sorted((shared / "data" / "ham10000" / "images").iterdir())[0]
     (image,) = told(made.put([(path.name, path.read_bytes())], models=["lesion", "kind"])).values()
     whole, *regions = image["items"]

@@ -6,6 +6,7 @@
       items-KEY.lance        a row per page of a file or region cut from one; KEY is the pass that made it
       receipts/STEP.json     what ran;  STEP.npz: what a table step fitted
       labels.jsonl           what people say of items, appended to (labels.py);  labels/: masks that they corrected
+      names.json             what people call groups;  jobs/, models/, exports/, added/: what was started from the pages
       lock                   held by the one writer; a dead process does not hold it
 
 Paths inside are relative to the folder, so a collection and its images can move together. A pass of another key builds

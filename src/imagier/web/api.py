@@ -37,7 +37,7 @@ decoding = threading.Semaphore(os.cpu_count() or 1), threading.BoundedSemaphore(
 """How many at once, and how many with those that wait for them."""
 
 Item = dict[str, Any]
-Id = Annotated[str, InPath(description="An item's id.", max_length=100)]
+Id = Annotated[str, InPath(description="An item's id.", max_length=100, examples=["3f2a"])]
 Known = Annotated[str, Header(include_in_schema=False)]
 """The tag of what the client has."""
 Count = Annotated[int, Query(ge=1, le=MOST_HITS, description="How many, at most.")]
@@ -172,11 +172,20 @@ def router(browser: Browser) -> APIRouter:
             str, Query(max_length=LONGEST, description="Columns with commas between, - for the largest first.")
         ] = "",
         columns: Annotated[
-            str | None, Query(max_length=4 * LONGEST, description="Which, with commas between; all unless given.")
+            str | None,
+            Query(
+                max_length=4 * LONGEST,
+                description="Which, with commas between; all unless given.",
+                examples=["id,name,group"],
+            ),
         ] = None,
         where: Annotated[
             list[str] | None,
-            Query(max_length=20, description="COLUMN OP VALUE, as verdict=bad, group=1|2, area>30, name~nut, group="),
+            Query(
+                max_length=20,
+                description="COLUMN OP VALUE, as verdict=bad, group=1|2, area>30, name~nut, group=",
+                examples=[["verdict=bad", "group=1|2"]],
+            ),
         ] = None,
         accept: Annotated[str, Header(include_in_schema=False)] = "",
     ) -> Any:
@@ -225,7 +234,9 @@ def router(browser: Browser) -> APIRouter:
             return _hits(browser, search(collection, like=item, n=n), said=f"item {item}")
 
     @routes.get("/search", response_model=Hits)
-    def by_text(text: Annotated[str, Query(min_length=1, max_length=LONGEST)], n: Count = 20) -> Hits:
+    def by_text(
+        text: Annotated[str, Query(min_length=1, max_length=LONGEST, examples=["a bent nut"])], n: Count = 20
+    ) -> Hits:
         """By words, where the collection's encoder knows them (CLIP)."""
         with in_turn(_search):
             return _hits(browser, search(collection, text=text, n=n))

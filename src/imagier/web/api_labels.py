@@ -32,7 +32,10 @@ class Labelling(BaseModel):
         None, max_length=MOST_AT_ONCE, description="Ids of items.", examples=[["3f2a", "77c0"]]
     )
     where: list[Annotated[str, Field(max_length=LONGEST)]] | None = Field(
-        None, max_length=20, description="In place of them: all items that fit, by conditions as of /items."
+        None,
+        max_length=20,
+        description="In place of them: all items that fit, by conditions as of /items.",
+        examples=[None],
     )
     label: Annotated[str, Field(max_length=SHORT)] | None = Field(
         description="Null takes back what was given.", examples=["nut"]
@@ -107,7 +110,7 @@ def router(browser: Browser) -> APIRouter:
 
     @routes.get("/labels", response_model=History)
     def history(
-        item: Annotated[str | None, Query(max_length=100, description="Of this item alone.")] = None,
+        item: Annotated[str | None, Query(max_length=100, description="Of this item alone.", examples=["3f2a"])] = None,
         limit: Annotated[int, Query(ge=0, le=MOST)] = 60,
         offset: Annotated[int, Query(ge=0, le=2**53)] = 0,
     ) -> History:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
 from fastapi import Path as InPath
@@ -16,7 +16,10 @@ from imagier.workflows import naming, overview
 from imagier.workflows.browse import LONGEST, MOST, Browser
 
 Column = Annotated[str, InPath(max_length=LONGEST, description="A column of items.", examples=["group"])]
-Where = Annotated[list[str] | None, Query(max_length=20, description="COLUMN OP VALUE, as of items.")]
+Where = Annotated[
+    list[str] | None, Query(max_length=20, description="COLUMN OP VALUE, as of items.", examples=[["group=1|2"]])
+]
+Group = Annotated[int, InPath(description="Its number.", examples=[2])]
 MOST_COLUMNS = 12
 """Of values asked for at once."""
 
@@ -142,7 +145,7 @@ def router(browser: Browser) -> APIRouter:
 
     @routes.get("/files", response_model=Files)
     def files(
-        outcome: Annotated[str | None, Query(pattern="^(ok|failed)$", description="ok or failed.")] = None,
+        outcome: Annotated[Literal["ok", "failed"] | None, Query(description="Of these alone.")] = None,
         limit: Annotated[int, Query(ge=0, le=MOST)] = 60,
         offset: Annotated[int, Query(ge=0, le=2**53)] = 0,
     ) -> Files:
@@ -164,7 +167,7 @@ def router(browser: Browser) -> APIRouter:
         ]
 
     @routes.put("/clusters/{column}/{group}", status_code=204)
-    def rename(column: Column, group: int, given: Name) -> None:
+    def rename(column: Column, group: Group, given: Name) -> None:
         """Give a group a name. It stays with the group's central items when groups are found anew."""
         naming.rename(browser, column, group, given.name)
 

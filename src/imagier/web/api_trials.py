@@ -27,14 +27,20 @@ MOST_MODELS = 20
 _pack = threading.Semaphore(1), threading.BoundedSemaphore(QUEUE)
 """Archives: so many are made at once, and so many with those that wait."""
 
-TrialId = Annotated[str, InPath(description="A trial's id.", max_length=100)]
+TrialId = Annotated[str, InPath(description="A trial's id.", max_length=100, examples=["9c1f"])]
+Mask = Annotated[str, InPath(max_length=LONGEST, description="A column of masks.", examples=["masks"])]
 Images = Annotated[list[UploadFile], File(description="Images of any format, or ZIP archives of them.")]
 Preset = Annotated[
-    str | None, Form(max_length=LONGEST, description="One of /models; without it, what the models make up.")
+    str | None,
+    Form(max_length=LONGEST, description="One of /models; without it, what the models make up.", examples=["cells"]),
 ]
 Chosen = Annotated[
     list[str] | None,
-    Form(max_length=MOST_MODELS, description="Of /models, by name. Without preset and model: as the collection's."),
+    Form(
+        max_length=MOST_MODELS,
+        description="Of /models, by name. Without preset and model: as the collection's.",
+        examples=[["nuclei"]],
+    ),
 ]
 
 
@@ -202,9 +208,7 @@ def router(browser: Browser, trials: Trials, *, start: Callable[[Sequence[str]],
         response_class=Response,
         responses={200: {"content": {"image/png": {}}}},
     )
-    def mask(
-        trial: TrialId, item: Id, column: Annotated[str, InPath(max_length=LONGEST)], if_none_match: Known = ""
-    ) -> Response:
+    def mask(trial: TrialId, item: Id, column: Mask, if_none_match: Known = "") -> Response:
         """A mask or label image of it."""
         with _there(trials, trial) as made:
             return picture_answer(made.browser.mask(item, column), "image/png", if_none_match)
@@ -223,7 +227,7 @@ def router(browser: Browser, trials: Trials, *, start: Callable[[Sequence[str]],
     def layer(
         trial: TrialId,
         item: Id,
-        column: Annotated[str, InPath(max_length=LONGEST)],
+        column: Mask,
         side: Annotated[int, Query(ge=1, le=SIDE)] = 1024,
         if_none_match: Known = "",
     ) -> Response:
