@@ -6,6 +6,7 @@ import Labelling from "/static/labelling.js";
 import { Points } from "/static/points.js";
 import { choose, only, selection } from "/static/selection.js";
 
+const MOST = 100000; // points that the API gives
 const KINDS = 24; // more values than that, and they are no kinds
 // Viridis (van der Walt and Smith, 2015), at eight places.
 const RAMP = ["#440154", "#46327e", "#365c8d", "#277f8e", "#1fa187", "#4ac16d", "#a0da39", "#fde725"];
@@ -94,7 +95,7 @@ export default {
       const shown = points.value.id.length;
       const titles = maps.value[which.value].titles.slice(0, solid.value ? 3 : 2).join(", ");
       const left = fit.value - shown;
-      return `${titles}. ${count(shown, "item")}${left ? `; ${count(left, "other")} left out: those without a place, and where points lie thickest` : ""}.`;
+      return `${titles}. ${count(shown, "item")}${left ? `; ${count(left, "other")} left out: ${shown < MOST ? "they have no place" : "those without a place, and where points lie thickest"}` : ""}.`;
     });
 
     async function load() {
@@ -286,7 +287,7 @@ export default {
         by.value = clusters[0]?.column ?? (about.columns.label_folder ? "label_folder" : "");
         drawn.size = size.value;
         await load();
-        if (fit.value > 20000) size.value = 3;
+        if (fit.value > 2000) size.value = fit.value > 20000 ? 3 : 5;
       } catch (error) {
         problem.value = error.message;
       }
