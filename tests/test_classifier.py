@@ -183,12 +183,18 @@ def test_sets_grow_with_the_level_and_refusals_with_the_rate(head, shapes):
 def test_a_pipeline_tells_the_same_and_reads_no_pixel_for_it(head, shapes, tmp_path):
     steps = [{"embed": {"precision": "float32"}}, {"classify": {"model": str(head)}}]
     made = run(shapes / "data", into=tmp_path / "out", pipeline=steps, report=False, threads=1)
-    table = made.read(["paths", "label", "confidence", "label_set", "known", "typical", "recommendation"])
+    told = ["label", "confidence", "ranked", "ranked_confidence", "label_set", "known", "typical", "recommendation"]
+    table = made.read(["paths", *told])
     alone = {row["file"]: row for row in classify([shapes / "data"], model=head, progress=False).rows}
     for row in table.to_pylist():
         other = alone[row["paths"][0]]
         assert row["confidence"] == pytest.approx(other["confidence"], abs=0.03)  # bfloat16 there, where there is any
         assert row["label"] in row["label_set"]
+        assert set(row["ranked"]) == set(other["probabilities"])
+        assert (row["ranked"][0], row["ranked_confidence"][0]) == (row["label"], row["confidence"])
+        assert row["ranked_confidence"] == sorted(row["ranked_confidence"], reverse=True)
+        for label, share in zip(row["ranked"], row["ranked_confidence"], strict=True):
+            assert share == pytest.approx(other["probabilities"][label], abs=0.03)
         assert (row["label"] == "disc") == row["recommendation"].startswith("Roll it.")
     assert np.mean([alone[row["paths"][0]]["label"] == row["label"] for row in table.to_pylist()]) > 0.97
 

@@ -56,6 +56,9 @@ def test_label_and_confidence_are_those_of_the_softmax(clip):
     assert out["label"] == [LABELS[at] for at in truth.argmax(axis=1)]
     assert out["confidence"].dtype == np.float32
     assert np.allclose(out["confidence"], truth.max(axis=1), atol=1e-6)
+    for ranked, given, row in zip(out["ranked"], out["ranked_confidence"], truth, strict=True):
+        assert ranked == [LABELS[at] for at in np.argsort(-row, kind="stable")]
+        assert np.allclose(given, np.sort(row)[::-1], atol=1e-6)
 
 
 def test_the_length_of_a_vector_does_not_count(clip):
