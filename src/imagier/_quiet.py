@@ -42,8 +42,9 @@ def quiet(logger: str) -> Iterator[None]:
     filters = cast("list[Any]", warnings.filters)
     if filters[:1] != [_FILTER]:
         filters[:] = [_FILTER, *(each for each in filters if each != _FILTER)]
-    _inside.depth = getattr(_inside, "depth", 0) + 1
+    before = getattr(_inside, "depth", 0)
     try:
+        _inside.depth = before + 1  # within: what is stopped by a signal just here is loud again afterwards
         if logger == "root":
             with _handled():
                 yield
@@ -51,7 +52,7 @@ def quiet(logger: str) -> Iterator[None]:
             logging.getLogger(logger).addFilter(_drop_record)  # adds it once
             yield
     finally:
-        _inside.depth -= 1
+        _inside.depth = before
 
 
 _lock, _held = threading.Lock(), 0
@@ -80,3 +81,5 @@ def _handled() -> Iterator[None]:
             _held -= 1
             if not _held:
                 root.removeHandler(_STAND_IN)
+                for handler in root.handlers:
+                    handler.removeFilter(_drop_record)
