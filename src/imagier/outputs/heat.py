@@ -27,6 +27,14 @@ def outlined(image: Image, defects: np.ndarray) -> Image:
     return shown
 
 
+def tint(heat: np.ndarray) -> Image:
+    """(h, w, 4) uint8 to lay over an image, transparent where nothing is strange. heat: (h, w), as of `overlay`."""
+    share = np.clip((heat - FROM) / (TO - FROM), 0, 1)[:, :, None].astype(np.float32)
+    colour = COLD + share * (HOT - COLD)
+    made: Image = np.concatenate([colour, 255 * OPACITY * np.sqrt(share)], axis=2).round().astype(np.uint8)
+    return made
+
+
 def overlay(image: Image, heat: np.ndarray, defects: np.ndarray) -> Image:
     """(h, w, 3) uint8. heat: (h, w), 1 where it begins to be too strange; defects: (h, w) int, 0 outside."""
     from skimage.segmentation import find_boundaries

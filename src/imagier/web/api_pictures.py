@@ -23,7 +23,9 @@ class Layer(BaseModel):
 
     column: str = Field(examples=["masks"])
     title: str = Field(description="For a person.", examples=["Objects"])
-    kind: pictures.Kind = Field(description="A mask is one object; labels number theirs.")
+    kind: pictures.Kind = Field(
+        description="A mask is one object; labels number theirs; heat is how strange each place is."
+    )
     objects: int = Field(examples=[31])
     of: str = Field(description="The class that it is of.", examples=["object"])
 

@@ -15,11 +15,14 @@ from imagier import images, labels
 from imagier.outputs import masks
 from imagier.outputs.shown import PALETTE
 from imagier.types import Apply, Image, SettingError, nearest
+from imagier.workflows import heatmap
 from imagier.workflows.browse import SIDE, Browser, NoSuchItem, check_side
 
-Kind = Literal["mask", "labels"]
+Kind = Literal["mask", "labels", "heat"]
 How = Literal["contrast", "clahe", "denoise", "upscale"]
 
+HEAT = "heat"
+"""The layer that is no column."""
 INSIDE = 255
 """Of a mask that numbers no objects."""
 FILL, OUTLINE = 115, 255
@@ -48,7 +51,7 @@ class Layer:
     title: str
     """For a person."""
     kind: Kind
-    """A mask is one object; labels number theirs."""
+    """A mask is one object; labels number theirs; heat is how strange each place is, made anew."""
     objects: int
     of: str
     """The class that it is of."""
@@ -63,6 +66,8 @@ def layers(browser: Browser, item: str) -> list[Layer]:
     titles = _titles(browser)
     columns = sorted(browser.masks(), key=[*titles, *browser.masks()].index)
     made = []
+    if heatmap.inspected(browser, item) is not None:
+        made.append(Layer(HEAT, "Heat", "heat", 0, "defect"))
     for column in columns + [labels.MASK] * corrected:
         numbers = _stored(browser, item, column)
         if numbers is not None:
@@ -96,6 +101,8 @@ def layer(browser: Browser, item: str, column: str, side: int = 1024) -> bytes:
     An object's colour goes by its number. Raises NoSuchItem, and SettingError for a column or side that is none.
     """
     check_side(side)
+    if column == HEAT:
+        return _png(_networks.submit(heatmap.tinted, browser, item, side).result())
     return _png(_coloured(_scaled(_numbers(browser, item, column), side)))
 
 
