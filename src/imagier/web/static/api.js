@@ -61,7 +61,7 @@ export const words = (name) => name.replaceAll("_", " ");
 export function said(value) {
   if (value === null || value === undefined || value === "") return "–";
   if (typeof value === "boolean") return value ? "yes" : "no";
-  if (typeof value === "number") return Number.isInteger(value) ? value.toLocaleString("en") : String(+value.toPrecision(4));
+  if (typeof value === "number") return Number.isInteger(value) || Math.abs(value) >= 1000 ? Math.round(value).toLocaleString("en") : String(+value.toPrecision(4));
   if (Array.isArray(value)) return value.map(said).join(", ") || "–";
   return String(value);
 }

@@ -27,6 +27,7 @@ export default {
         <button class="btn first" style="align-self: end" :disabled="open_">Train</button></form>
         <p v-if="problem" class="problem" role="alert">{{ problem }}</p></section>
       <Job v-if="job" :job="job" @changed="follow" @problem="problem = $event" />
+      <p v-if="segmenter" role="status">The segmenter {{ segmenter }} is there now: <a href="/try">try it</a> on images of your own.</p>
       <section v-if="heads.length" class="panel" aria-label="How well it does"><div class="row-of"><h2 class="part grows">How well it does</h2>
           <label class="row-of faint">Model <select class="field" v-model="model" aria-label="Model"><option v-for="each in heads" :value="each.name">{{ each.name }}</option></select></label>
           <label class="row-of faint">on <select class="field" v-model="part" aria-label="Judged on"><option value="test">test items, which it has not seen</option><option value="val">validation items</option><option value="">all labelled items</option></select></label></div>
@@ -49,6 +50,7 @@ export default {
     const epochs = ref(null);
     const name = ref("");
     const job = ref(null);
+    const segmenter = ref(""); // the one that was trained here
     const heads = ref([]);
     const model = ref("");
     const part = ref("test");
@@ -98,7 +100,8 @@ export default {
     });
     const train = () => begin({ kind: "train", what: way.value, name: name.value, ...(way.value === "segmenter" ? {} : { labels: column.value }), ...(epochs.value && way.value !== "head" ? { epochs: epochs.value } : {}) }, trained);
     async function trained() {
-      const made = name.value;
+      const [, what, made] = job.value.title.split(" ");
+      segmenter.value = what === "segmenter" ? made : "";
       name.value = "";
       await fresh();
       if (heads.value.some((each) => each.name === made)) {
@@ -142,6 +145,6 @@ export default {
     watch([model, part, column], judge);
     onMounted(fresh);
     onBeforeUnmount(() => clearTimeout(timer));
-    return { counts, masks, acts, columns, way, column, epochs, name, job, heads, model, part, judged, judging, judgedProblem, suggested, asking, problem, grid, open_, WAYS, MEASURES, open, tell, train, use, next, labelled, follow, count, said, url, words };
+    return { counts, masks, acts, columns, way, column, epochs, name, job, segmenter, heads, model, part, judged, judging, judgedProblem, suggested, asking, problem, grid, open_, WAYS, MEASURES, open, tell, train, use, next, labelled, follow, count, said, url, words };
   },
 };

@@ -6,7 +6,7 @@ import Drop from "/static/drop.js";
 import Verdict from "/static/verdict.js";
 
 const KEY = "imagier.trial";
-const HIDE = /^(x|y|z|distance|id|file|name|parent|box|page|width|height|depth|black|white|label|confidence|ranked|ranked_confidence|label_set|known|typical|recommendation|verdict|masks|contour|objects_list|path|paths|label_user|mask_user|label_folder|detection|phash)$|_(ranked|ranked_confidence|label_set|recommendation|label|confidence|known|typical|x|y|z|distance)$/;
+const HIDE = /^(x|y|z|distance|id|file|name|parent|box|page|width|height|depth|black|white|label|confidence|ranked|ranked_confidence|label_set|known|typical|recommendation|verdict|masks|contour|objects_list|path|paths|label_user|mask_user|label_folder|detection|phash|anomaly|defects|bad_probability)$|_(ranked|ranked_confidence|label_set|recommendation|label|confidence|known|typical|x|y|z|distance|anomaly|defects|bad_probability)$/;
 const UNITS = [[/_um2$/, "µm²"], [/_um$/, "µm"], [/_px2$/, "px²"], [/_px$/, "px"], [/_deg$/, "°"]];
 
 export default {
@@ -101,11 +101,17 @@ export default {
     }
     // Which layers each image has, for what is laid over it.
     async function look() {
-      for (const image of result.value?.images ?? []) {
-        const item = image.items[0];
-        if (!item) continue;
-        const found = (item.masks ?? []).map((column) => ({ src: url(`/trials/${trial.value.id}/items/${item.id}/layers/${column}`, { side: 1000 }), title: words(column) }));
-        laid[item.id] = found;
+      const path = `/trials/${trial.value.id}/items/`;
+      const titles = {}; // column -> its title: the same in all images
+      try {
+        for (const image of result.value?.images ?? []) {
+          const item = image.items[0];
+          if (!item) continue;
+          if (item.masks?.some((column) => !(column in titles))) for (const each of await get(`${path}${item.id}/layers`)) titles[each.column] = each.title;
+          laid[item.id] = (item.masks ?? []).map((column) => ({ src: url(`${path}${item.id}/layers/${column}`, { side: 1000 }), title: titles[column] ?? words(column) }));
+        }
+      } catch (error) {
+        problem.value = error.message;
       }
     }
     const layers = (image) => laid[image.items[0]?.id] ?? [];
