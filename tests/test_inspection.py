@@ -24,9 +24,10 @@ from imagier.outputs.shown import UNGROUPED, Judging
 from imagier.outputs.tables import result_rows
 from imagier.training.inspector import folds_of
 from imagier.types import ModelError, SettingError
+from imagier.workflows import pictures, train
 from imagier.workflows import run as work
-from imagier.workflows import train
 from imagier.workflows._compare_text import lines
+from imagier.workflows.browse import Browser
 from imagier.workflows.compare import _Said, compare
 from imagier.workflows.inspect import inspect
 from imagier.workflows.organise import plan
@@ -546,3 +547,33 @@ def test_a_model_of_another_encoder_is_told(parts, model, tmp_path):
         inspect([parts / "new"], model=tmp_path / "other", into=tmp_path / "out", progress=False)
     with pytest.raises(ModelError, match="no model that can inspect whatever there is ships with imagier"):
         store.find("builtin", "inspect")
+
+
+def test_heat_is_laid_over_what_was_inspected(model, parts, tmp_path):
+    """Made again by the inspector that judged, hottest in the fault, and none of it on good parts to speak of."""
+    steps = [{"inspect": {"model": str(model)}}, {"crop": {"source": "mask", "keep": "each"}}]
+    collection = run([parts / "bad", parts / "new"], into=tmp_path / "out", pipeline=steps, report=False, threads=1)
+    browser = Browser(collection)
+    rows = collection.read(["id", "name", "parent"]).to_pylist()
+    whole = [row for row in rows if row["parent"] is None and "/" in row["name"]]
+    good = [row for row in rows if row["parent"] is None and "/" not in row["name"]]
+    assert pictures.layers(browser, whole[0]["id"])[0].kind == "heat"
+    opacity = np.stack([alpha(pictures.layer(browser, row["id"], "heat", SIDE)) for row in whole])
+    masks = np.stack([images.decode((parts / "masks" / row["name"]).read_bytes()).image > 0 for row in whole])
+    assert opacity[masks].min() == opacity.max() > 0
+    unhurt = np.stack([alpha(pictures.layer(browser, row["id"], "heat", SIDE)) for row in good])
+    assert unhurt.mean() < opacity.max() / 10
+    small = images.decode(browser.picture(whole[0]["id"], 90)).image
+    assert alpha(pictures.layer(browser, whole[0]["id"], "heat", 90)).shape == small.shape[:2]
+    region = next(row for row in rows if row["parent"] is not None)
+    assert "heat" not in [each.kind for each in pictures.layers(browser, region["id"])]
+    with pytest.raises(SettingError, match="was not inspected"):
+        pictures.layer(browser, region["id"], "heat")
+    with pytest.raises(SettingError, match="heat"):
+        pictures.coded(browser, whole[0]["id"], "heat")
+
+
+def alpha(png: bytes) -> np.ndarray:
+    """(h, w) of an RGBA PNG."""
+    made: np.ndarray = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)[:, :, 3].astype(float)
+    return made

@@ -57,6 +57,6 @@ def _loaded(
     from imagier.models.store import find
 
     found = find(model, "inspect")
-    if not set(found.keys) >= set(weights):
+    if not set(found.keys) <= set(weights):
         raise SettingError(f"the inspector {found.card.name} is another than the one that judged: run again")
     return rule_of(found, rate), inspect_by(found)
