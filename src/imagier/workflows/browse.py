@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -160,8 +161,11 @@ class Browser:
     def _corrected(self, sha256: str | None, item: str) -> bytes:
         if sha256 is None:
             raise NoSuchItem(f"item {item} has no {labels.MASK}")
+        path = labels.mask_path(self.collection, sha256)
+        if path.is_symlink():  # which may lead to what is nobody's business
+            raise CollectionError(f"the mask of item {item} cannot be read: it is no plain file")
         try:
-            return labels.mask_path(self.collection, sha256).read_bytes()
+            return path.read_bytes()
         except OSError as error:
             raise CollectionError(f"the mask of item {item} cannot be read: {error.strerror}") from error
 
@@ -183,7 +187,8 @@ class Browser:
         now = self._now()
         row = now.table.slice(_row(now, item), 1).to_pylist()[0]
         try:
-            content = content_of(row)
+            # A device or a pipe that lies there now would be read for ever.
+            content = content_of({**row, "paths": [path for path in row["paths"] if Path(path).is_file()]})
         except CollectionError as error:  # which tells of the paths where it was
             raise CollectionError(f"the file of item {item} is gone or has changed: run again") from error
         found = images.decode(content, page=row["page"])

@@ -24,11 +24,13 @@ def exported(collection: Collection, job: str) -> tuple[str, BinaryIO]:
     Raises CollectionError where there is none.
     """
     folder = collection.folder / EXPORTS / job
-    files = sorted(path for path in folder.rglob("*") if path.is_file()) if ID.fullmatch(job) else []
+    files = []
+    if ID.fullmatch(job) and not folder.is_symlink():  # links may lead out of the collection
+        files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
     if not files:
         raise CollectionError(f"the job {job[:40]!r} has exported nothing")
     if len(files) == 1 and files[0].parent == folder:
-        return files[0].name, files[0].open("rb")
+        return _plain(files[0].name), files[0].open("rb")
     packed = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115 - closed by who reads it to its end
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in files:
@@ -40,4 +42,9 @@ def exported(collection: Collection, job: str) -> tuple[str, BinaryIO]:
 def _named(folder: Path, files: list[Path]) -> str:
     """After the one folder that it is of."""
     tops = {path.relative_to(folder).parts[0] for path in files}
-    return f"{tops.pop() if len(tops) == 1 else 'export'}.zip"
+    return f"{_plain(tops.pop()) if len(tops) == 1 else 'export'}.zip"
+
+
+def _plain(name: str) -> str:
+    """Fit for a header."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name)

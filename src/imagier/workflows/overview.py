@@ -152,6 +152,8 @@ def some(browser: Browser, ids: Sequence[str], columns: Sequence[str] | None = N
     for name in given:
         if name not in table.column_names:
             raise SettingError(nearest("column", name, table.column_names))
+    if strange := [each for each in ids if not each.isascii()]:  # no id is; half a character is no text to Arrow
+        raise NoSuchItem(f"there is no item {strange[0][:100]!r}")
     rows = pc.index_in(pa.array(ids, pa.string()), table["id"].combine_chunks())
     if rows.null_count:
         raise NoSuchItem(f"there is no item {ids[rows.is_null().index(True).as_py()][:100]!r}")

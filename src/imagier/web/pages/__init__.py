@@ -6,6 +6,7 @@ request whose it is.
 
 from __future__ import annotations
 
+import logging
 import re
 import secrets
 from collections.abc import AsyncIterator, MutableMapping
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI
 from nicegui import core, ui
 from nicegui.nicegui import _shutdown, _startup
+from starlette.responses import PlainTextResponse
 from starlette.routing import Match, Mount
 from starlette.staticfiles import StaticFiles
 
@@ -23,12 +25,15 @@ from imagier.web.pages import views
 from imagier.web.pages.sign_in import routes as sign_in
 
 if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from imagier.web.served import Served
 
 __all__ = ["alive", "mount", "views"]
 
+_say = logging.getLogger("imagier.web")
 STATIC = Path(__file__).parents[1] / "static"
 POLICY = (
     "default-src 'none'; script-src 'self' 'nonce-{nonce}' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
@@ -40,6 +45,15 @@ server), and 'unsafe-inline' for styles (Quasar places menus and dialogs by them
 PERMISSIONS = "camera=(self), microphone=(), geolocation=(), usb=(), payment=()"
 
 ui.run_with(FastAPI(), title="imagier", dark=None, tailwind=False, gzip_middleware_factory=None, language="en-US")
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """In place of NiceGUI's own page, which tells what the error says."""
+    _say.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return PlainTextResponse("The server failed at this page; its log says how.", 500)
+
+
+core.app.add_exception_handler(Exception, _failed)
 
 
 class _Living:
