@@ -23,6 +23,8 @@ PATIENCE = 14.0
 """Seconds in which a request's head must come, and as many in which its body must begin: cut within half a minute."""
 PACE = 100_000
 """Bytes of a body that must come in each second beyond."""
+MOST_HEADERS = 200
+"""Of a request; a browser sends some twenty."""
 SAFE = ("GET", "HEAD", "OPTIONS")
 COOKIE = "imagier"
 """Of browsers that have shown the token."""
@@ -115,6 +117,8 @@ class Guard:
 
     def _refusal(self, method: str, path: str, headers: dict[bytes, list[bytes]]) -> tuple[int, str] | None:
         """Status and reason, where a request is not for the app."""
+        if sum(map(len, headers.values())) > MOST_HEADERS:
+            return 431, f"the request has more than {MOST_HEADERS} headers"
         named = headers.get(b"host", [])
         host = _host("//" + named[0].decode("latin-1")) if len(named) == 1 else None
         if host is None or host not in self.hosts:
