@@ -499,6 +499,17 @@ def test_bad_tiles_are_found_seen_and_a_new_one_is_judged(chromium: Browser, lin
         loaded(layer)
         assert 0 < (fetched(page, layer)[:, :, 3] > 0).mean() < 0.5
         shoot(page, "real-tiles-item")
+        page.get_by_role("checkbox", name="Defects").uncheck()
+        page.get_by_role("checkbox", name="Heat").check()
+        expect(layer).to_have_attribute("src", re.compile("heat"))
+        loaded(layer)
+        shoot(page, "real-tiles-heat")
+        # Heat is no mask to begin with, not even where nothing else lies over a tile.
+        good = next(each for each in table if each["verdict"] == "good")
+        for one, objects in ((worst, worst["defects"]), (good, 0)):
+            page.goto(f"/items/{one['id']}/mask")
+            expect(page.get_by_role("heading", name=re.compile(rf"^{objects} objects?$"))).to_be_visible()
+            expect(page.get_by_label("Start again from").locator("option").filter(has_text="Heat")).to_have_count(0)
         page.goto("/try")
         tile = shared / "data" / "magnetic_tile" / "images"
         new = [tile / "break" / "001.jpg", tile / "free" / "045.jpg"]

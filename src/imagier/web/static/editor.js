@@ -129,6 +129,7 @@ export default {
     // ---- what is there
 
     const blob = async (given) => (await send("GET", given.path, undefined, given.with)).blob();
+    const masks = async () => (await get(`${path}/layers`)).filter((each) => each.kind !== "heat"); // which has no objects
     const picture = async () => createImageBitmap(await (look.value
       ? blob({ path: `${path}/enhanced`, with: { how: look.value, side: SIDE } })
       : blob({ path: `${path}/image`, with: { side: SIDE } })));
@@ -157,7 +158,7 @@ export default {
       if (Math.max(found.width, found.height) > SIDE) {
         throw new Error(`It has ${found.width} x ${found.height} pixels; up to ${SIDE} a side can be drawn on here. Cut the image into parts and run on those, or draw the mask in another program and send it (PUT /api/v1/items/ID/mask).`);
       }
-      layers.value = await get(`${path}/layers`);
+      layers.value = await masks();
       const shown = await picture(); // its size is the item's own, that of a region too
       mask = new Mask(shown.width, shown.height);
       from(layers.value.at(-1)?.column ?? "");
@@ -287,7 +288,7 @@ export default {
       const png = await encode(mask.numbers, mask.width, mask.height);
       await send("PUT", `${path}/mask`, png, { author: author(), of: of.value });
       mask.saved = at;
-      layers.value = await get(`${path}/layers`);
+      layers.value = await masks();
       start.value = "mask_user";
       saved.value = true;
       told.value = "Saved";
@@ -295,7 +296,7 @@ export default {
     });
     const takeBack = () => trying(async () => {
       await send("DELETE", `${path}/mask`, undefined, { author: author() });
-      layers.value = await get(`${path}/layers`);
+      layers.value = await masks();
       from(layers.value.at(-1)?.column ?? "");
       const made = await numbers(start.value);
       act((mask) => mask.become(made));
