@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import drawn
 import numpy as np
@@ -140,3 +142,33 @@ def test_the_api_gives_the_same(collection, browser):
     assert client.get("/api/v1/maps").json()[0]["axes"] == ["x", "y", "z"]
     ids = made["values"]["id"][:2]
     assert client.post("/api/v1/items", json={"ids": ids}).json()["items"][1]["id"] == ids[1]
+
+
+def test_names_given_at_once_are_all_kept(collection, browser):
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda at: naming.rename(browser, "group", at % 3, f"name {at % 3}"), range(12)))
+    assert naming.names(browser, "group") == {0: "name 0", 1: "name 1", 2: "name 2"}
+    naming.rename(browser, "group", 0, "the same")
+    naming.rename(browser, "group", 1, "the same")
+    naming.rename(browser, "group", 0, "another")
+    assert naming.names(browser, "group") == {0: "another", 1: "the same", 2: "name 2"}
+
+
+def test_only_columns_are_named_and_no_place_on_the_machine(collection):
+    client = TestClient(make_app(collection), base_url="http://127.0.0.1")
+    for labels in ("/etc/passwd:root", "path", "paths", "embedding", "../x.csv:a"):
+        told = client.get("/api/v1/models/embed/judged", params={"labels": labels})
+        assert told.status_code == 400
+        assert "unknown column" in told.json()["detail"]
+        assert "root" not in told.json()["detail"].replace(labels, "")
+        assert client.post("/api/v1/organise/plan", json={"by": labels}).status_code == 400
+    axes = {"columns": "id", "axes": ",".join(["x"] * 4)}
+    assert "too many" in client.get("/api/v1/values", params=axes).json()["detail"]
+
+
+def test_files_among_settings_are_told_by_their_names(collection):
+    receipt = collection.receipts()["embed"]
+    collection.save_receipt(replace(receipt, settings={"model": "/home/somebody/models/mine", "k": 3}))
+    client = TestClient(make_app(collection), base_url="http://127.0.0.1")
+    assert client.get("/api/v1/receipts").json()[0]["settings"] == {"model": "mine", "k": 3}
+    collection.save_receipt(receipt)

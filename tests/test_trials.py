@@ -634,11 +634,24 @@ def test_what_is_kept_is_the_collections(client, collection):
 def test_keeping_twice_is_refused_and_nothing_is_overwritten(make, collection):
     made = make(collection=collection)
     trial = over(made.put([("a.png", png(9))]))
-    words = keep(trial, collection)
-    assert words == ["run", str(collection.folder / "added" / Path(words[1]).name), "--into", str(collection.folder)]
+    asked: list[list[str]] = []
+
+    def refuses(words) -> str:
+        raise CollectionError("another server looks after the jobs")
+
+    def takes(words) -> str:
+        asked.append(words)
+        return "7"
+
+    with pytest.raises(CollectionError, match="another server"):
+        keep(trial, collection, refuses)
+    assert not list((collection.folder / "added").iterdir())  # or they would be in no job, and refused the next time
+    job, folder = keep(trial, collection, takes)
+    assert job == "7"
+    assert asked == [["run", str(collection.folder / folder), "--into", str(collection.folder)]]
     with pytest.raises(CollectionError, match="kept already"):
-        keep(trial, collection)
-    assert [path.name for path in (collection.folder / "added").iterdir()] == [Path(words[1]).name]
+        keep(trial, collection, takes)
+    assert [f"added/{path.name}" for path in (collection.folder / "added").iterdir()] == [folder]
 
 
 def test_a_prediction_leaves_nothing(client):

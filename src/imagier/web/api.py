@@ -30,8 +30,9 @@ MOST_HITS = 200
 SENT = "the image that was sent"
 QUEUE = 32
 """Searches, and as many pictures, that are under way or wait at once."""
-THREADS = 3 * QUEUE
-"""Of the server: when all of those wait, as many are left for what is quick."""
+THREADS = 6 * QUEUE
+"""Of the server: five things may have so many waiting each (searches, pictures, judgements, archives, trials); as many
+are left for what is quick."""
 _search = threading.Semaphore(1), threading.BoundedSemaphore(QUEUE)
 decoding = threading.Semaphore(os.cpu_count() or 1), threading.BoundedSemaphore(QUEUE)
 """How many at once, and how many with those that wait for them."""
@@ -271,7 +272,7 @@ def router(browser: Browser) -> APIRouter:
     def receipts() -> list[Receipt]:
         """What was done, in order, with which settings and weights."""
         names = Receipt.model_fields
-        return [Receipt(**{name: getattr(each, name) for name in names}) for each in collection.receipts().values()]
+        return [Receipt(**{name: getattr(each, name) for name in names}) for each in overview.receipts(collection)]
 
     return routes
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from imagier.types import SettingError, nearest
 from imagier.web.api import MOST_HITS, QUEUE, REFUSALS, ROOT, Count, in_turn
-from imagier.workflows import judge, organise
+from imagier.workflows import judge, organise, overview
 from imagier.workflows.browse import LONGEST, Browser
 from imagier.workflows.organise import How
 from imagier.workflows.suggest import suggest
@@ -102,6 +102,7 @@ def router(browser: Browser, trials: Trials) -> APIRouter:
         part: Annotated[Literal["train", "val", "test"] | None, Query(description="Of its split; all if none.")] = None,
     ) -> Judged:
         """How well a head does on the collection's items that have a label."""
+        overview.known(browser, [labels])  # a column, where the command line may name a table
         with in_turn(_turns):
             model = head(name)
             told = judge.classifier(
@@ -136,6 +137,7 @@ def router(browser: Browser, trials: Trials) -> APIRouter:
     @routes.post("/organise/plan", response_model=Plan)
     def plan(asked: Planning) -> Plan:
         """What organising would do, folder by folder. A job of kind organise does it."""
+        overview.known(browser, [each.strip() for each in asked.by.split(",")])
         table = organise.plan(collection, by=asked.by, how=asked.how)
         made = organise.folders(table)
         rest = [row for row in table.to_pylist() if row["destination"] is None or row["action"] == "skip"]

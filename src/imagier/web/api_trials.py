@@ -174,8 +174,8 @@ def router(browser: Browser, trials: Trials, *, start: Callable[[Sequence[str]],
     def kept(trial: TrialId) -> Kept:
         """Copy the images into the collection's own folder, and start a run that takes them in."""
         with _there(trials, trial) as made:
-            words = keep(made, collection)
-        return Kept(job=start(words), folder=os.path.relpath(words[1], collection.folder).replace(os.sep, "/"))
+            job, folder = keep(made, collection, start)
+        return Kept(job=job, folder=folder)
 
     @routes.get("/trials/{trial}/items/{item}", response_model=dict[str, Any])
     def item(trial: TrialId, item: Id) -> dict[str, Any]:

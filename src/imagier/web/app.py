@@ -80,7 +80,8 @@ def make_app(
     browser.warm()
     jobs = Jobs(collection.folder / "jobs")
     trials = Trials(Path(tempfile.mkdtemp(prefix="imagier-")), collection=collection, models=models)
-    app.state.served = Served(browser, jobs, trials, token, preset, tuple(each.card.name for each in models))
+    named = tuple(name for name, each in trials.models().items() if any(each is model for model in models))
+    app.state.served = Served(browser, jobs, trials, token, preset, named)
     app.state.close = weakref.finalize(app, trials.close)  # also where nobody ran its lifespan
 
     def take_in(words: Sequence[str]) -> str:
@@ -102,6 +103,8 @@ def make_app(
 @asynccontextmanager
 async def _alive(app: FastAPI) -> AsyncIterator[None]:
     """Threads enough that those which wait in turn leave some; jobs looked after; trials gone in the end."""
+    if not app.state.close.alive:
+        raise RuntimeError("this app has been started and has ended: make another by make_app")
     to_thread.current_default_thread_limiter().total_tokens = api.THREADS
     jobs: Jobs = app.state.served.jobs
     jobs.begin()

@@ -9,9 +9,11 @@ import json
 import time
 from collections.abc import Collection as Names
 from collections.abc import MutableMapping
-from http.cookies import CookieError, SimpleCookie
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+from starlette.requests import cookie_parser
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -23,9 +25,13 @@ PATIENCE = 14.0
 """Seconds in which a request's head must come, and as many in which its body must begin: cut within half a minute."""
 PACE = 100_000
 """Bytes of a body that must come in each second beyond."""
+FEW_BYTES = 4096
+"""Of a body that whoever has shown no token may send."""
 MOST_HEADERS = 200
 """Of a request; a browser sends some twenty."""
 SAFE = ("GET", "HEAD", "OPTIONS")
+ANY_ADDRESS = "*"
+"""Of hosts: whatever address this machine has. It is names that another site could bring along."""
 COOKIE = "imagier"
 """Of browsers that have shown the token."""
 OPEN = ("/sign-in", "/static/sign-in.css")
@@ -121,7 +127,7 @@ class Guard:
             return 431, f"the request has more than {MOST_HEADERS} headers"
         named = headers.get(b"host", [])
         host = _host("//" + named[0].decode("latin-1")) if len(named) == 1 else None
-        if host is None or host not in self.hosts:
+        if host is None or not (host in self.hosts or (ANY_ADDRESS in self.hosts and _is_address(host))):
             return 421, "this server does not go by that name: open it by the address that it printed"
         if self.token is not None and path not in OPEN and not _shown(self.token, headers):
             return 401, "a token is needed: send it as the header 'Authorization: Bearer TOKEN'"
@@ -132,6 +138,8 @@ class Guard:
             if site not in (b"same-origin", b"none") or not same:
                 return 403, "another site's page asked for a change here: that is refused"
         length = headers.get(b"content-length", [b"0"])[0]
+        if path in OPEN and (b"transfer-encoding" in headers or (length.isdigit() and int(length) > FEW_BYTES)):
+            return 413, "that is more than a token"
         if not length.isdigit() or len(length) > 20:
             return 400, "the content-length is no number"
         return (413, self._too_large()) if int(length) > self.most else None
@@ -150,11 +158,9 @@ def _shown(token: str, headers: dict[bytes, list[bytes]]) -> bool:
     told = headers.get(b"authorization", [b""])[0]
     if hmac.compare_digest(told, b"Bearer " + token.encode()):
         return True
-    try:
-        kept = SimpleCookie(b"; ".join(headers.get(b"cookie", [])).decode("latin-1"))
-    except CookieError:  # none that this server has given
-        return False
-    return COOKIE in kept and hmac.compare_digest(kept[COOKIE].value.encode(), cookie_of(token).encode())
+    # Other servers of this machine have their cookies here too, of whatever form: each is looked at by itself.
+    kept = cookie_parser(b"; ".join(headers.get(b"cookie", [])).decode("latin-1")).get(COOKIE, "")
+    return hmac.compare_digest(kept.encode("latin-1", "replace"), cookie_of(token).encode())
 
 
 def _host(address: str) -> str | None:
@@ -162,6 +168,14 @@ def _host(address: str) -> str | None:
         return urlsplit(address).hostname
     except ValueError:
         return None
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _netloc(address: str) -> str | None:

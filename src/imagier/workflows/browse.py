@@ -107,10 +107,10 @@ class Browser:
         offset: int = 0,
         columns: Sequence[str] | None = None,
     ) -> Page:
-        """The items from `offset` on that fit all conditions.
+        r"""The items from `offset` on that fit all conditions.
 
         where: each COLUMN OP VALUE with one of = != < <= > >= or ~ (the text holds this, large or small letters). Of =
-        and != the value may be several with | between, and nothing is null.
+        and != the value may be several with | between (\| is a | itself), and nothing is null.
         sort: columns with commas between, each with a - before it for the largest first; null is last. Then by id.
         columns: which to give; all that are light unless given.
 
@@ -334,12 +334,17 @@ def _fitting(table: pa.Table, condition: str) -> np.ndarray:
     elif sign in COMPARE:
         fits = COMPARE[sign](column, _value(name, kind, value, single))
     else:
-        among = [_value(name, kind, each.strip(), single) for each in value.split("|")] if value else []
+        among = [_value(name, kind, each.strip(), single) for each in _several(value)]
         fits = pc.is_in(column, pa.array(among, column.type)) if among else pc.is_null(table[name])
         if sign == "!=":
             fits = pc.invert(fits)
     made: np.ndarray = pc.fill_null(fits, False).to_numpy(zero_copy_only=False)
     return made
+
+
+def _several(text: str) -> list[str]:
+    r"""Values with | between; \| is a | of the value itself."""
+    return [each.replace(r"\|", "|").strip() for each in re.split(r"(?<!\\)\|", text)] if text else []
 
 
 def _value(name: str, kind: str, text: str, single: bool) -> Any:

@@ -321,5 +321,7 @@ class Jobs(JobsOnDisk):
             raise CollectionError("jobs cannot be started from here on Windows: use the command line")
         if self._trouble:
             raise CollectionError(self._trouble)
+        if self._thread is None:
+            raise CollectionError("nobody looks after the jobs: the app was not started by a server, or has ended")
         if self._held is None:
             raise CollectionError("another server looks after the jobs of this collection: ask that one, or end it")

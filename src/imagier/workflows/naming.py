@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from filelock import FileLock
 
 from imagier.collection import write_whole
 from imagier.outputs import shown
@@ -28,18 +29,20 @@ LONGEST = 80
 def names(browser: Browser, column: str) -> dict[int, str]:
     """Group -> name, of a column of groups."""
     given = _read(browser.collection).get(column, [])
+    found = zip(_groups(browser, column, given), given, strict=True)
+    return {group: each["name"] for group, each in found if group is not None}
+
+
+def _groups(browser: Browser, column: str, given: list[dict[str, Any]]) -> list[int | None]:
+    """The group that each name falls to: the one with most of its items; None where they have gone."""
     table = browser.light()
     if not given or column not in table.column_names:
-        return {}
+        return [None] * len(given)
     wanted = pa.array(sorted({item for each in given for item in each["items"]}), pa.string())
     some = table.select(["id", column]).filter(pc.is_in(table["id"], wanted))
     group_of = dict(zip(some["id"].to_pylist(), some[column].to_pylist(), strict=True))
-    made: dict[int, str] = {}
-    for each in given:
-        held = Counter(group_of[item] for item in each["items"] if group_of.get(item) is not None)
-        if held:
-            made[held.most_common(1)[0][0]] = each["name"]
-    return made
+    held = [Counter(group_of[item] for item in each["items"] if group_of.get(item) is not None) for each in given]
+    return [each.most_common(1)[0][0] if each else None for each in held]
 
 
 def rename(browser: Browser, column: str, group: int, name: str) -> None:
@@ -57,13 +60,14 @@ def rename(browser: Browser, column: str, group: int, name: str) -> None:
     name = " ".join(name.split())
     if len(name) > LONGEST:
         raise SettingError(f"the name is too long: it has {len(name)} letters of {LONGEST} at most")
-    before = {**_read(collection)}
-    now = names(browser, column)
-    kept = [each for each in before.get(column, []) if each["name"] != now.get(group)]
-    if name:
-        kept.append({"name": name, "items": central[group]})
-    before[column] = kept
-    write_whole(collection.folder / "names.json", json.dumps(before, indent=1, ensure_ascii=False).encode())
+    with FileLock(collection.folder / "names.lock"):
+        before = _read(collection)
+        found_now = _groups(browser, column, before.get(column, []))
+        kept = [each for each, now in zip(before.get(column, []), found_now, strict=True) if now != group]
+        if name:
+            kept.append({"name": name, "items": central[group]})
+        before[column] = kept
+        write_whole(collection.folder / "names.json", json.dumps(before, indent=1, ensure_ascii=False).encode())
 
 
 def _read(collection: Collection) -> dict[str, list[dict[str, Any]]]:

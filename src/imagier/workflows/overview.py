@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from imagier.collection import Collection
+from imagier.collection import Collection, Receipt
 from imagier.types import SettingError, nearest
 from imagier.workflows.browse import Browser, NoSuchItem, fitting, kind_of, plain
 
@@ -21,6 +23,7 @@ BINS = 24
 """Of a column of numbers."""
 MOST_POINTS = 100_000
 """Of a map."""
+MOST_AXES = 3
 CELLS = 48
 """Into so many parts an axis is cut to see where points lie thick."""
 MOST_SOME = 1000
@@ -47,11 +50,30 @@ class Spread:
     """Of numbers: how many lie in each of as many equal parts from low to high."""
 
 
+def known(browser: Browser, names: Sequence[str]) -> None:
+    """Raises SettingError for a name that is no column which pages may show: where files lie is none."""
+    there = browser.light().column_names
+    for name in names:
+        if name not in there:
+            raise SettingError(nearest("column", name, there))
+
+
+def receipts(collection: Collection) -> list[Receipt]:
+    """What was done, files and models among the settings by their names alone."""
+
+    def told(value: Any) -> Any:
+        if isinstance(value, list):
+            return [told(each) for each in value]
+        return Path(value).name if isinstance(value, str) and os.path.isabs(value) else value
+
+    made = collection.receipts().values()
+    return [replace(each, settings={name: told(value) for name, value in each.settings.items()}) for each in made]
+
+
 def spread(browser: Browser, column: str, where: Sequence[str] = ()) -> Spread:
     """How a column's values lie. Raises SettingError for one that is not there or holds several values."""
+    known(browser, [column])
     table = browser.light()
-    if column not in table.column_names:
-        raise SettingError(nearest("column", column, table.column_names))
     kind = kind_of(table.schema.field(column).type)
     if kind == "list":
         raise SettingError(f"{column!r} holds several values an item: there is nothing to count")
@@ -106,10 +128,10 @@ def values(
     axes: columns of a map. Items without a place on it are left out then, and of more than `most` crowded ones.
     Raises SettingError for a column that is not there, or axes that are no numbers.
     """
+    known(browser, [*columns, *axes])
+    if len(axes) > MOST_AXES:
+        raise SettingError(f"{len(axes)} axes are too many: a map has {MOST_AXES} at most")
     table = browser.light()
-    for name in (*columns, *axes):
-        if name not in table.column_names:
-            raise SettingError(nearest("column", name, table.column_names))
     fits = fitting(table, where)
     rows = np.flatnonzero(fits)
     if axes:
@@ -149,9 +171,7 @@ def some(browser: Browser, ids: Sequence[str], columns: Sequence[str] | None = N
         raise SettingError(f"{len(ids)} items are too many at once: ask for {MOST_SOME} at most")
     table = browser.light()
     given = table.column_names if columns is None else list(columns)
-    for name in given:
-        if name not in table.column_names:
-            raise SettingError(nearest("column", name, table.column_names))
+    known(browser, given)
     if strange := [each for each in ids if not each.isascii()]:  # no id is; half a character is no text to Arrow
         raise NoSuchItem(f"there is no item {strange[0][:100]!r}")
     rows = pc.index_in(pa.array(ids, pa.string()), table["id"].combine_chunks())

@@ -18,7 +18,7 @@ import shutil
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -76,7 +76,7 @@ class Limits:
     kept: float = 3600.0
     """Seconds that a trial stays after it ended."""
     idle: float = 600.0
-    """Seconds without a trial after which the process goes."""
+    """Seconds after which the process goes, when no trial is there any more."""
 
 
 @dataclass(eq=False)
@@ -209,7 +209,9 @@ class Trials:
         trial = Trial(ident, self.root / ident, steps, like)
         with self._lock:
             waiting = sum(each.state in ("waiting", "running") for each in self._there.values()) + self._coming
-            if self._closed or waiting >= self.limits.waiting:
+            if self._closed:
+                raise Busy("the server has ended, or is about to")
+            if waiting >= self.limits.waiting:
                 raise Busy("many trials wait already: try again in some seconds")
             self._coming += 1
         try:
@@ -271,9 +273,10 @@ class Trials:
             for trial in there:
                 trial.state = "removed"
             self._lock.notify_all()
-        self._thread.join()
+        if threading.current_thread() is not self._thread:  # it may be there that what held this was collected
+            self._thread.join()
         self._runner.stop()
-        shutil.rmtree(self.root)
+        shutil.rmtree(self.root, ignore_errors=True)
         for trial in there:
             trial.over.set()
 
@@ -321,8 +324,8 @@ class Trials:
             if trial is not None:
                 self._carry_out(trial)
                 self._worked = time.monotonic()
-            elif time.monotonic() - self._worked > self.limits.idle:
-                self._runner.stop()
+            elif time.monotonic() - self._worked > self.limits.idle and not self._there:
+                self._runner.stop()  # before that it stays: where this process dies, that one removes the trials
 
     def _carry_out(self, trial: Trial) -> None:
         limits = self.limits
@@ -335,12 +338,12 @@ class Trials:
             answer = {"failed": f"the trial broke off: {error}"}
         with self._lock:
             if trial.state == "running":
-                trial.state = "failed" if "failed" in answer else "done"
                 if "failed" in answer:
                     trial.reason = self._told(answer["failed"].replace(str(trial.folder), "trial"))
                 trial.refused = answer.get("refused", {})
                 trial.ended = time.monotonic()
                 trial.bytes = _trial_result.bytes_of(trial.folder)
+                trial.state = "failed" if "failed" in answer else "done"  # last: who sees it reads the rest
         trial.over.set()
 
     def _old(self) -> list[Trial]:
@@ -375,14 +378,21 @@ def archive(trial: Trial) -> Path:
         return path if path.is_file() else _trial_result.archive(told, made, path)
 
 
-def keep(trial: Trial, collection: Collection) -> list[str]:
-    """Copy the images into the collection's own folder `added`; the words of the command that takes them in.
+def keep(trial: Trial, collection: Collection, start: Callable[[Sequence[str]], str]) -> tuple[str, str]:
+    """Copy the images into the collection's own folder `added`, and have them taken in.
 
-    Files that failed are left out. Raises NoSuchTrial, CollectionError.
+    start: starts the command of these words as a job, and gives its id. Files that failed are left out.
+    The job's id, and the folder, relative to the collection's. Raises NoSuchTrial, CollectionError, and what `start`
+    raises: then nothing was copied.
     """
     names = [each["name"] for each in result(trial)["images"] if each["outcome"] == "ok"]
     if not names:
         raise SettingError("none of the files is an image: there is nothing to keep")
     with trial.lock:
         folder = _trial_result.keep(trial.sent, names, collection, trial.id)
-    return ["run", str(folder), "--into", str(collection.folder)]
+        try:
+            job = start(["run", str(folder), "--into", str(collection.folder)])
+        except ImagierError:
+            shutil.rmtree(folder)
+            raise
+    return job, folder.relative_to(collection.folder).as_posix()

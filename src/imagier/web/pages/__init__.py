@@ -6,6 +6,7 @@ request whose it is.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import secrets
@@ -57,7 +58,7 @@ core.app.add_exception_handler(Exception, _failed)
 
 
 class _Living:
-    """How many served apps are alive: NiceGUI's own starts with the first and stops with the last."""
+    """How many served apps are alive: NiceGUI's own starts with the first and stops with the last, all in one loop."""
 
     count = 0
 
@@ -67,6 +68,8 @@ async def alive() -> AsyncIterator[None]:
     """While this lasts, pages work."""
     if _Living.count == 0:
         await _startup()
+    elif core.loop is not asyncio.get_running_loop():
+        raise RuntimeError("another app of this process serves pages in another event loop: serve both in one")
     _Living.count += 1
     try:
         yield

@@ -109,10 +109,10 @@ export default {
       get: () => (where.value.find((each) => each.startsWith("name~")) ?? "name~").slice(5),
       set: (value) => put("name~", value.trim()),
     });
-    const escaped = (value) => String(value);
+    const escaped = (value) => String(value).replaceAll("|", "\\|");
     const valuesOf = (name) => {
       const held = where.value.find((each) => each.startsWith(`${name}=`));
-      return held === undefined ? null : held.slice(name.length + 1).split("|");
+      return held === undefined ? null : held.slice(name.length + 1).split(/(?<!\\)\|/);
     };
     const has = (name, value) => (valuesOf(name) ?? []).includes(escaped(value));
     const chosen = computed(() => Object.fromEntries(facets.value.map(({ name }) => [name, {

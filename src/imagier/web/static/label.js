@@ -15,7 +15,7 @@ export default {
       <div class="row-of"><h1 class="view-title grows">Label and train</h1><a class="btn" :href="url('/labels/export')" download="labels.csv">Export labels (CSV)</a></div>
       <section class="panel" aria-label="Labels"><h2 class="part">Labels people gave</h2>
         <p v-if="!Object.keys(counts).length" class="faint">None yet. Select items in the <a href="/">gallery</a> or by a lasso on the <a href="/map">map</a>, and give them a label.</p>
-        <div class="row-of"><a class="chip" v-for="(items, label) in counts" :href="'/?where=' + encodeURIComponent('label_user=' + label)">{{ label }} <span class="faint">{{ said(items) }}</span></a></div>
+        <div class="row-of"><a class="chip" v-for="(items, label) in counts" :href="shown(label)">{{ label }} <span class="faint">{{ said(items) }}</span></a></div>
         <p v-if="masks" class="faint">{{ count(masks, 'corrected mask') }}.</p>
         <details @toggle="$event.target.open && tell()"><summary>Who said what, and when</summary><table class="told"><thead><tr><th scope="col">When</th><th scope="col">Who</th><th scope="col">What</th></tr></thead><tbody>
           <tr v-for="each in acts"><td>{{ each.made.slice(0, 19).replace('T', ' ') }}</td><td>{{ each.author }}</td><td>{{ each.said }}</td></tr></tbody></table></details></section>
@@ -84,6 +84,7 @@ export default {
         if (!name.value) name.value = `mine-${heads.value.length + 1}`;
       });
     }
+    const shown = (label) => `/?where=${encodeURIComponent(`label_user=${label.replaceAll("|", "\\|")}`)}`;
     const tell = () => guarded(async () => {
       const { rows } = await get("/labels", { limit: 1000 });
       const made = new Map();
@@ -145,6 +146,6 @@ export default {
     watch([model, part, column], judge);
     onMounted(fresh);
     onBeforeUnmount(() => clearTimeout(timer));
-    return { counts, masks, acts, columns, way, column, epochs, name, job, segmenter, heads, model, part, judged, judging, judgedProblem, suggested, asking, problem, grid, open_, WAYS, MEASURES, open, tell, train, use, next, labelled, follow, count, said, url, words };
+    return { counts, masks, acts, columns, way, column, epochs, name, job, segmenter, heads, model, part, judged, judging, judgedProblem, suggested, asking, problem, grid, open_, WAYS, MEASURES, open, shown, tell, train, use, next, labelled, follow, count, said, url, words };
   },
 };
