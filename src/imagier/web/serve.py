@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
@@ -19,7 +20,7 @@ from imagier.collection import Collection
 from imagier.models.store import get
 from imagier.types import SettingError
 from imagier.web.app import make_app
-from imagier.web.guard import LOOPBACK, PATIENCE
+from imagier.web.guard import ANY_ADDRESS, LOOPBACK, PATIENCE
 
 if TYPE_CHECKING:
     from imagier.models.model import Model
@@ -108,7 +109,7 @@ def serve(
 def _empty(tell: Callable[[str], None]) -> Iterator[Collection]:
     """A new collection; where nothing came into it, it goes again."""
     made = Collection.create(
-        platformdirs.user_data_path("imagier") / "collections" / f"{datetime.now():%Y-%m-%d-%H%M%S}"
+        platformdirs.user_data_path("imagier") / "collections" / f"{datetime.now():%Y-%m-%d-%H%M%S-%f}"
     )
     try:
         yield made
@@ -128,7 +129,8 @@ def _serve(
     preset: str | None,
     tell: Callable[[str], None],
 ) -> None:
-    names = [*LOOPBACK, host] if host not in ("0.0.0.0", "::") else [*LOOPBACK, socket.gethostname(), *_addresses()]
+    every = host in ("0.0.0.0", "::")
+    names = [*LOOPBACK, *((socket.gethostname(), ANY_ADDRESS) if every else (host,))]
     app = make_app(collection, models=models, preset=preset, token=token, hosts=names)
     bound = _bound(host, port)
     config = uvicorn.Config(
@@ -142,10 +144,29 @@ def _serve(
         limit_concurrency=MOST_CALLS,
         timeout_graceful_shutdown=5,
     )
-    shown = f"[{host}]" if ":" in host else host
+    called = socket.gethostname() if every else host
+    shown = f"[{called}]" if ":" in called else called
     tell(f"http://{shown}:{bound.getsockname()[1]}/   (Ctrl-C stops it)")
-    with contextlib.closing(bound):
+    with contextlib.closing(bound), _tidy():
         uvicorn.Server(config).run(sockets=[bound])
+
+
+@contextlib.contextmanager
+def _tidy() -> Iterator[None]:
+    """Ended by a signal, also by that of a terminal that is closed, the program ends as it does by Ctrl-C: tidily."""
+    signals = {getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)}
+
+    def end(number: int, _: Any) -> None:
+        raise SystemExit(128 + number)
+
+    before = {each: signal.signal(each, end) for each in signals}
+    if hasattr(signal, "SIGHUP"):  # uvicorn ends well by the other two alone
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def _is_own(host: str) -> bool:
@@ -154,13 +175,6 @@ def _is_own(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _addresses() -> list[str]:
-    """By which others may call this machine."""
-    with contextlib.suppress(socket.gaierror):  # its name may be known to nobody: then they call it by that
-        return [str(each[4][0]) for each in socket.getaddrinfo(socket.gethostname(), None)]
-    return []
 
 
 def _bound(host: str, port: int) -> socket.socket:
