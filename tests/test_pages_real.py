@@ -405,6 +405,8 @@ def told(page: Page, name: str) -> dict:
     expect(article.locator("figcaption").nth(1)).to_have_text("Objects")
     what = article.get_by_role("region", name="Classification")
     label, confidence = re.fullmatch(r"(\S+) ([\d.]+ %)", what.locator(".told-big").inner_text().strip()).groups()
+    article.get_by_role("region", name="Measures").get_by_role("row").last.scroll_into_view_if_needed()
+    expect(layer).to_be_in_viewport()  # the picture stays beside what is told of it
     bars = what.get_by_role("list", name="Probabilities").get_by_role("listitem")
     expect(bars).to_have_count(7)
     return {
