@@ -54,8 +54,10 @@ def browser(*flags: str) -> Iterator[Browser]:
 
 
 @contextmanager
-def page(opened: Browser, address: str, *, dark: bool = False, phone: bool = False) -> Iterator[Page]:
-    """A page in a fresh context. What a page says on the console, or cannot load, fails the test."""
+def page(
+    opened: Browser, address: str, *, dark: bool = False, phone: bool = False, offline: bool = False
+) -> Iterator[Page]:
+    """A page in a fresh context. offline: its network will go. What a page says on the console, or cannot load, fails the test."""
     context = opened.new_context(
         base_url=address,
         viewport=PHONE if phone else WIDE,
@@ -74,11 +76,15 @@ def page(opened: Browser, address: str, *, dark: bool = False, phone: bool = Fal
         yield made
     finally:
         context.close()
-    assert not [each for each in wrong if not EXPECTED.search(each)], wrong
+    assert not [each for each in wrong if not EXPECTED.search(each) and not (offline and OFFLINE in each)], wrong
 
 
 EXPECTED = re.compile(r"Failed to load resource: the server responded with a status of 4\d\d")
 """What a browser says of refusals, which pages tell in words of their own."""
+
+
+OFFLINE = "net::ERR_INTERNET_DISCONNECTED"
+"""And of a network that is gone."""
 
 
 def _own(url: str, address: str) -> bool:

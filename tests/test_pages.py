@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 import shutil
 import zipfile
@@ -270,23 +271,25 @@ def test_map_in_three_dimensions_and_by_number(look):
     shoot(look, "map-3d")
 
 
-def test_a_point_shows_its_picture_and_opens(look):
+def test_a_point_shows_its_picture_and_opens(look, parts):
     look.goto("/map")
     expect(look.get_by_text("36 items.")).to_be_visible()
+    rows = parts.read(["name", "x", "y"]).to_pylist()
+    xs, ys = ([row[axis] for row in rows] for axis in "xy")
+    lone = max(
+        rows, key=lambda row: min(math.dist((row["x"], row["y"]), (o["x"], o["y"])) for o in rows if o is not row)
+    )
     box = look.locator("canvas").bounding_box()
-    card = look.locator(".mapped-card")
-    for at in range(0, 100):  # along a diagonal and across, until something lies there
-        x, y = box["x"] + box["width"] * (at % 10 + 0.5) / 10, box["y"] + box["height"] * (at // 10 + 0.5) / 10
-        look.mouse.move(x, y)
-        look.wait_for_timeout(40)
-        if card.count():
-            break
-    else:
-        points = look.evaluate("() => 0")
-        pytest.skip(f"no point under the places tried ({points})")
-    name = card.locator("b").text_content()
+    # The whole map fits, a unit as wide as it is tall, with a rim.
+    scale = 0.92 * min(box["width"] / (max(xs) - min(xs)), box["height"] / (max(ys) - min(ys)))
+    x = box["x"] + box["width"] / 2 + (lone["x"] - (max(xs) + min(xs)) / 2) * scale
+    y = box["y"] + box["height"] / 2 - (lone["y"] - (max(ys) + min(ys)) / 2) * scale
+    look.mouse.move(x - 3, y)
+    look.mouse.move(x, y)
+    expect(look.locator(".mapped-card b")).to_have_text(lone["name"])
+    expect(look.locator(".mapped-card img")).to_be_visible()
     look.mouse.click(x, y)
-    heading(look, name.split("/")[-1])
+    heading(look, lone["name"].split("/")[-1])
 
 
 # ---------------------------------------------------------------- item
@@ -499,3 +502,85 @@ def test_an_export_is_taken_away(look, parts):
             job.get_by_role("link", name="Download").click()
         assert taken.value.suggested_filename == name
         assert inside in Path(taken.value.path()).read_bytes()
+
+
+# ---------------------------------------------------------------- what a person might be surprised by
+
+
+def test_what_is_chosen_is_what_is_seen(look):
+    look.goto("/?where=label_folder=gels")
+    heading(look, "12 items of 36")
+    look.get_by_role("button", name="Select all").click()
+    bar = look.get_by_role("region", name="Selection")
+    expect(bar.get_by_text("12 items selected")).to_be_visible()
+    side = look.get_by_role("complementary", name="Filters")
+    side.get_by_role("group", name="label folder").get_by_text("nuts").click()
+    heading(look, "24 items of 36")
+    expect(bar).to_have_count(0)
+    look.go_back()
+    heading(look, "12 items of 36")
+    expect(side.get_by_role("checkbox", name="nuts")).not_to_be_checked()
+
+
+def test_an_order_that_is_gone_can_be_left(look):
+    look.goto("/?sort=blah")
+    expect(look.get_by_role("alert")).to_contain_text("unknown column 'blah'")
+    look.get_by_role("button", name="Clear filters and order").click()
+    heading(look, "36 items")
+
+
+def test_a_page_outlives_its_server(chromium, parts):
+    """What was typed stays, what fails is said, and it goes on when the server is there again."""
+    with browsing.served(parts.folder) as address, browsing.page(chromium, address, offline=True) as page:
+        page.goto("/label")
+        page.get_by_label("Name", exact=True).fill("half-typed")
+        page.goto("/map")
+        expect(page.get_by_text("36 items.")).to_be_visible()
+        page.context.set_offline(True)
+        page.get_by_label("Colour by").select_option("distance")
+        expect(page.get_by_role("alert")).to_contain_text("does not answer")
+        page.wait_for_timeout(9000)  # longer than any patience of the frame's
+        page.context.set_offline(False)
+        page.get_by_label("Colour by").select_option("label_folder")
+        expect(page.get_by_role("alert")).to_have_count(0)
+        expect(page.get_by_role("group", name="Values of label folder")).to_be_visible()
+        assert page.evaluate("performance.getEntriesByType('navigation').length") == 1
+
+
+def test_a_class_of_too_few_is_said_and_the_figures_stay(look):
+    look.goto("/")
+    grid = look.get_by_role("listbox")
+    expect(tiles(look).first).to_be_visible()
+    bar = look.get_by_role("region", name="Selection")
+    for kind in ("gels", "nuts", "lesions"):
+        look.goto(f"/?where=label_folder={kind}")
+        heading(look, "12 items of 36")
+        look.get_by_role("button", name="Select all").click()
+        bar.get_by_label("Label", exact=True).fill(kind)
+        bar.get_by_role("button", name="Assign").click()
+        expect(bar.get_by_text(f"12 items labelled {kind}")).to_be_visible()
+    look.goto("/label")
+    look.get_by_label("Name", exact=True).fill("kinds")
+    look.get_by_role("button", name="Train", exact=True).click()
+    expect(look.get_by_role("table", name="Confusion")).to_be_visible()
+    look.goto("/?where=name~nuts_03")
+    heading(look, "1 item of 36")
+    grid.focus()
+    grid.press("ArrowRight")
+    grid.press(" ")
+    bar.get_by_label("Label", exact=True).fill("lonely | odd")
+    bar.get_by_role("button", name="Assign").click()
+    expect(bar.get_by_text("1 item labelled lonely | odd")).to_be_visible()
+    look.goto("/label")
+    look.get_by_label("Judged on").select_option("")
+    expect(look.get_by_text("35 items, and 1 left out whose label it does not know")).to_be_visible()
+    look.get_by_role("button", name="Train", exact=True).click()
+    expect(look.get_by_role("alert")).to_contain_text("the class 'lonely | odd' has 1 images: 4 or more are needed")
+    look.get_by_role("link", name="lonely | odd").click()
+    heading(look, "1 item of 36")
+
+
+def test_a_page_that_is_not_there_leads_back(look):
+    look.goto("/nowhere")
+    look.get_by_role("link", name="To the gallery").click()
+    heading(look, "36 items")

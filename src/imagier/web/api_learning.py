@@ -27,6 +27,7 @@ class Judged(BaseModel):
     """How well a classifier does on items with their true labels."""
 
     images: int = Field(examples=[120])
+    left: int = Field(description="Items of labels that it does not know, left out.", examples=[0])
     part: str | None = Field(examples=["test"])
     measures: dict[str, Any] = Field(
         description="Each with mean, 95 % interval and n.",
@@ -105,12 +106,18 @@ def router(browser: Browser, trials: Trials) -> APIRouter:
         overview.known(browser, [labels])  # a column, where the command line may name a table
         with in_turn(_turns):
             model = head(name)
-            told = judge.classifier(
-                model, labels=Labels(collection=collection.folder, labels=labels), part=part, progress=False
-            ).told
+            made = judge.classifier(
+                model,
+                labels=Labels(collection=collection.folder, labels=labels),
+                part=part,
+                others=True,
+                progress=False,
+            )
+        told = made.told
         measures = {each: told[each] for each in judge.NAMES if each in told}
         return Judged(
             images=told["images"],
+            left=made.left,
             part=told["part"],
             measures=measures,
             classes=told["classes"],

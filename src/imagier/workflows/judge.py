@@ -56,6 +56,8 @@ class Classification:
     said: Said
     raw: np.ndarray
     """(n, k) shares before calibration."""
+    left: int = 0
+    """Items of labels that it does not know, left out."""
 
     @cached_property
     def told(self) -> dict[str, Any]:
@@ -207,10 +209,13 @@ def classifier(
     level: float = LEVEL,
     refused: float = REFUSED,
     by_class: bool = False,
+    others: bool = False,
     page: Path | None = None,
     progress: bool = True,
 ) -> Classification:
     """Judge a classifier on labelled images.
+
+    others: items of labels that it does not know are left out, and counted; else they are refused.
 
     part: of the split in the model's folder; None: all images. level, refused, by_class: as `Confidence.say` has them.
     page: a file for a page with figures and the worst images. Raises SettingError, ModelError, ImageError.
@@ -218,7 +223,7 @@ def classifier(
     check(level, refused)
     labels.check()
     trial = (
-        _of_items(model, labels, part, progress)
+        _of_items(model, labels, part, others, progress)
         if labels.collection is not None
         else _of_files(model, labels, part, progress)
     )
@@ -227,7 +232,7 @@ def classifier(
     evaluation = Classification(
         model.card.name, model.card.labels, part, level, refused, trial.names,
         np.array([model.card.labels.index(each) for each in trial.labels]),
-        trust.say(trial.seen, level, refused, by_class), measures.shares(trial.seen.logits),
+        trust.say(trial.seen, level, refused, by_class), measures.shares(trial.seen.logits), trial.left,
     )  # fmt: skip
     if page is not None:
         _write_page(page, evaluation, trial.pixels)
@@ -242,6 +247,8 @@ class _Trial:
     labels: Sequence[str]
     seen: Seen
     pixels: Callable[[int], Image]
+    left: int = 0
+    """Items of labels that the model does not know, left out."""
 
 
 def _of_files(model: Model, labels: Labels, part: str | None, progress: bool) -> _Trial:
@@ -262,7 +269,7 @@ def _of_files(model: Model, labels: Labels, part: str | None, progress: bool) ->
     return _Trial(names, [of[path] for path in listed], joined(made), lambda at: segment.read(listed[at]))
 
 
-def _of_items(model: Model, labels: Labels, part: str | None, progress: bool) -> _Trial:
+def _of_items(model: Model, labels: Labels, part: str | None, others: bool, progress: bool) -> _Trial:
     from imagier import images
     from imagier.training.splits import read_split
     from imagier.workflows import _items
@@ -274,11 +281,14 @@ def _of_items(model: Model, labels: Labels, part: str | None, progress: bool) ->
         items = _items.read(labels.collection, labels.labels, None)
     else:
         items = _items.read(labels.collection, labels.labels, head.sha256, head.columns)
-    _known(model, items.classes)
-    chosen = np.arange(len(items.samples))
+    told = [items.classes[each.shares.index(1.0)] for each in items.samples]
+    known = np.array([each in model.card.labels for each in told])
+    if not others or not known.any():
+        _known(model, items.classes)
+    chosen = np.flatnonzero(known)
     if part is not None:
         parts = read_split(model.file("split")).of([each.sha256 for each in items.samples])
-        chosen = np.flatnonzero(parts == part)
+        chosen = np.flatnonzero((parts == part) & known)
         if not len(chosen):
             raise SettingError(f"none of the {len(items.samples)} items is of the part {part} of the model's split")
     kept = [items.samples[int(at)] for at in chosen]
@@ -292,13 +302,12 @@ def _of_items(model: Model, labels: Labels, part: str | None, progress: bool) ->
         )
 
     names = [f"{each.path.name} {each.sha256[:8]}" for each in kept]
-    told = [items.classes[each.shares.index(1.0)] for each in kept]
     if head is None:
         ids = [each.sha256 for each in kept]
         seen = _shown(model, ids, _items.pictures(labels.collection, ids, progress))
     else:
         seen = head_of(model)(items.vectors[chosen])
-    return _Trial(names, told, seen, pixels)
+    return _Trial(names, [told[int(at)] for at in chosen], seen, pixels, int((~known).sum()))
 
 
 def _shown(model: Model, ids: Sequence[str], pictures: Iterator[tuple[str, Image]]) -> Seen:

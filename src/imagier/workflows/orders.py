@@ -98,6 +98,8 @@ def train(
     `labels`; or a segmenter. epochs: of a network; its config's unless given.
     Raises SettingError for what does not fit.
     """
+    from imagier.workflows.train import enough
+
     if what not in get_args(Way):
         raise SettingError(nearest("kind of training", what, get_args(Way)))
     if not NAME.fullmatch(name):
@@ -114,6 +116,9 @@ def train(
         raise SettingError("epochs do not go with a head, which is made in one go: leave them out")
     if epochs is not None and not 1 <= epochs <= 10_000:
         raise SettingError(f"epochs cannot be {epochs}: it takes 1 to 10000")
+    if labels is not None:
+        given = collection.read([_column(collection, labels)])[labels].drop_null().to_pylist()
+        enough([str(each) for each in given if each != ""])  # now, and not when its turn has come
     argv = ["train", "segmenter" if labels is None else "classifier", "--collection", str(collection.folder)]
     if labels is not None:
         argv += [f"--labels={_column(collection, labels)}"]

@@ -277,7 +277,7 @@ def classifier(
     if isinstance(told, configs.Head) and told.columns:
         raise SettingError("columns are those of a collection's items: give --collection and --labels COLUMN")
     root, truth = labels.read()
-    _enough(truth.labels)
+    enough(truth.labels)
     said = None if about is None else texts.read(about, truth.classes)[1]
     groups_of = _groups(groups, root, truth.paths)
     if groups is None and truth.groups is not None and split is None:
@@ -361,7 +361,7 @@ def _of_items(
     else:
         items = _items.read(folder, labels.labels, None)
     names = [items.classes[each.shares.index(1.0)] for each in items.samples]
-    _enough(names)
+    enough(names)
     said = None if about is None else texts.read(about, items.classes)[1]
     joined = _joined(items.samples, _of_files(groups, [each.path for each in items.samples], items.files))
     parted = _parted(items.samples, joined, ratios, told.seed, split)
@@ -396,14 +396,14 @@ def _encoder(named: str, setting: str = "model", who: str = "a head") -> Model:
         ) from error
 
 
-def _enough(names: Sequence[str]) -> None:
-    """Raises SettingError for a class of too few."""
+def enough(names: Sequence[str]) -> None:
+    """Raises SettingError for a class of too few. names: of each image's class."""
     from imagier.training.labelled import rare
 
     if few := rare(names, LEAST):
         raise SettingError(
             f"the class {few[0]!r} has {few[1]} images: {LEAST} or more are needed, to learn from, to choose by and to "
-            "judge"
+            "judge. Label more, or take its labels back"
         )
 
 

@@ -43,6 +43,12 @@ POLICY = (
 )
 """Beyond self and nonces NiceGUI needs 'unsafe-eval' (Vue compiles templates, and handlers come as text from this
 server), and 'unsafe-inline' for styles (Quasar places menus and dialogs by them)."""
+LOST = b"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Not here \xc2\xb7 imagier</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="stylesheet" href="/static/sign-in.css"></head>
+<body><main><h1>There is no such page</h1><p><a href="/">To the gallery</a></p></main></body></html>
+"""
 PERMISSIONS = "camera=(self), microphone=(), geolocation=(), usb=(), payment=()"
 
 ui.run_with(FastAPI(), title="imagier", dark=None, tailwind=False, gzip_middleware_factory=None, language="en-US")
@@ -112,19 +118,25 @@ class _Own:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["imagier"] = self.served
+        accepted = b"".join(value for name, value in scope["headers"] if name == b"accept")
+        wants_page, lost = b"text/html" in accepted, False
         head: MutableMapping[str, Any] | None = None
         body = b""
 
         async def sent(message: MutableMapping[str, Any]) -> None:
-            nonlocal head, body
-            if message["type"] == "http.response.start" and _is_page(message):
-                head = message
-                return
+            nonlocal head, body, lost
+            if message["type"] == "http.response.start":
+                lost = message["status"] == 404 and wants_page
+                if lost or _is_page(message):
+                    head = message
+                    return
             if head is None:
                 await send(message)
                 return
             body += message.get("body", b"")
             if not message.get("more_body", False):
+                if lost:
+                    body, head = LOST, {**head, "headers": [(b"content-type", b"text/html; charset=utf-8")]}
                 nonce = secrets.token_urlsafe(18)
                 body = re.sub(rb"<script(?=[\s>])", b'<script nonce="' + nonce.encode() + b'"', body)
                 await send({**head, "headers": _headers(head, nonce, len(body))})

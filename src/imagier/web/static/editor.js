@@ -28,7 +28,7 @@ export default {
     <div id="content" tabindex="-1" class="editor">
       <div class="editor-bar">
         <a class="btn" :href="'/items/' + item">← Item</a>
-        <h1 class="view-title" :title="name">Mask of {{ name }}</h1>
+        <h1 class="view-title" :title="name">{{ name ? 'Mask of ' + name : 'Mask' }}</h1>
         <span class="editor-told" role="status">{{ told || (state.changed ? 'Not saved' : '') }}</span>
         <button class="btn" @click="undo" :disabled="!state.undo" title="Ctrl+Z">Undo</button>
         <button class="btn" @click="redo" :disabled="!state.redo" title="Ctrl+Shift+Z">Redo</button>

@@ -1,16 +1,17 @@
 // The gallery: filters at the side, the groups above, all items in a grid.
-import { computed, onMounted, reactive, ref, watch } from "vue";
+import { computed, onBeforeUnmount, onMounted, ref, watch } from "vue";
 import { count, get, groupColour, said, send, thumbnail, words } from "/static/api.js";
 import Failed from "/static/failed.js";
 import Grid from "/static/grid.js";
+import Held from "/static/held.js";
 import Labelling from "/static/labelling.js";
-import { choose, selection } from "/static/selection.js";
+import { choose, only, selection } from "/static/selection.js";
 
 const KNOWN = /^(quality|label|label_folder|label_user|verdict|detection|known|confidence|anomaly|duplicate|depth)$|_(quality|label|verdict|confidence)$/;
 const SIDES = [84, 132, 190, 280];
 
 export default {
-  components: { Grid, Labelling, Failed },
+  components: { Held, Grid, Labelling, Failed },
   template: `
     <div id="content" tabindex="-1" class="gallery">
       <aside class="gallery-side" :class="{ open: side }" aria-label="Filters">
@@ -24,11 +25,11 @@ export default {
           <template v-if="isRange(facet)">
             <div class="bins" aria-hidden="true"><i v-for="bin in facet.bins" :style="{ height: heights(facet, bin) }"></i></div>
             <div class="range">
-              <input class="field" type="number" step="any" :aria-label="facet.name + ' from'" :placeholder="said(facet.low)"
-                     :value="chosen[facet.name]?.from" @change="range(facet.name, 'from', $event.target.value)">
+              <Held class="field" type="number" step="any" :aria-label="facet.name + ' from'" :placeholder="said(facet.low)"
+                     :value="chosen[facet.name]?.from" @given="range(facet.name, 'from', $event)" />
               <span aria-hidden="true">–</span>
-              <input class="field" type="number" step="any" :aria-label="facet.name + ' to'" :placeholder="said(facet.high)"
-                     :value="chosen[facet.name]?.to" @change="range(facet.name, 'to', $event.target.value)">
+              <Held class="field" type="number" step="any" :aria-label="facet.name + ' to'" :placeholder="said(facet.high)"
+                     :value="chosen[facet.name]?.to" @given="range(facet.name, 'to', $event)" />
             </div>
             <label v-if="facet.without && facet.items" class="row-of"><input type="checkbox" :checked="chosen[facet.name]?.some"
               @change="some(facet.name, $event.target.checked)"> has one <span class="faint">{{ said(facet.items) }}</span></label>
@@ -48,7 +49,7 @@ export default {
       </aside>
       <div class="gallery-main">
         <div class="gallery-bar">
-          <h1 class="view-title" aria-live="polite">{{ total === null ? 'Loading…' : count(total, 'item') }}<span v-if="where.length" class="faint"> of {{ said(about.items) }}</span></h1>
+          <h1 class="view-title" aria-live="polite">{{ problem ? 'Gallery' : total === null ? 'Loading…' : count(total, 'item') }}<span v-if="where.length && !problem" class="faint"> of {{ said(about.items) }}</span></h1>
           <button class="btn filters-open" @click="side = true">Filters</button>
           <label class="row-of faint">Sort <select class="field" v-model="order" aria-label="Sort by">
             <option value="">as they come</option><option v-for="name in sortable" :value="name">{{ words(name) }}</option></select></label>
@@ -61,14 +62,14 @@ export default {
         <section v-if="groups.length" class="cards" :aria-label="'Groups of ' + words(clustering.column)" tabindex="0">
           <div class="cluster" v-for="each in groups" :key="each.group" :class="{ on: has(clustering.column, each.group) }">
             <div class="cluster-head"><i class="dot" :style="{ background: groupColour(each.group) }"></i>
-              <input :value="each.name" :placeholder="groupName(each.group)" maxlength="80" :aria-label="'Name of ' + groupName(each.group)" @change="rename(each, $event)">
+              <Held :value="each.name" :placeholder="groupName(each.group)" maxlength="80" :aria-label="'Name of ' + groupName(each.group)" @given="rename(each, $event)" />
               <span v-if="each.quality" :class="each.quality === 'high' ? 'badge-high' : 'badge-low'" :title="'How well its items hold together: ' + each.quality">{{ each.quality }}</span></div>
             <button class="cluster-show" @click="toggle(clustering.column, each.group)" :aria-pressed="has(clustering.column, each.group)" :aria-label="'Show ' + (each.name || groupName(each.group)) + ', ' + count(each.size, 'item')">
               <img v-for="id in each.central.slice(0, 4)" :src="thumbnail(id)" alt="" loading="lazy"></button>
             <div class="cluster-facts"><span>{{ count(each.size, 'item') }}</span><span v-if="each.cohesion !== null && each.cohesion !== undefined" title="How alike its items are, 0 to 1">cohesion {{ each.cohesion.toFixed(2) }}</span></div>
           </div>
         </section><span v-else></span>
-        <div v-if="problem" class="empty" role="alert"><h2>This cannot be shown</h2><p>{{ problem }}</p><button class="btn" @click="clear">Clear filters</button></div>
+        <div v-if="problem" class="empty" role="alert"><h2>This cannot be shown</h2><p>{{ problem }}</p><div class="row-of"><button class="btn first" @click="again">Try again</button><button v-if="where.length || order" class="btn" @click="clear">Clear filters and order</button></div></div>
         <div v-else-if="total === 0 && about.items === 0" class="empty"><h2>Nothing here yet</h2><p>Drop images under “Try”, and keep them; or run imagier on a folder.</p><a class="btn first" href="/try">Try some images</a></div>
         <div v-else-if="total === 0" class="empty"><h2>No item fits all of these filters</h2><p>{{ where.join(', ') }}</p><button class="btn" @click="clear">Clear filters</button></div>
         <Grid v-if="ready" v-show="total !== 0 && !problem" ref="grid" :where="where" :sort="sort" :side="SIDES[size]" :columns="order && order !== 'name' ? [order] : []"
@@ -91,7 +92,8 @@ export default {
     const side = ref(false);
     const failed = ref(false);
     const facets = ref([]);
-    const extra = ref([]);
+    const named = (conditions) => conditions.map((each) => each.match(/^[^=!<>~]+/)?.[0].trim()).filter((name) => name && name !== "name");
+    const extra = ref(named(where.value)); // a filter that stands in the address is seen here
     const clusters = ref([]);
     const ready = ref(false); // by then it is known which columns the grid shows
     const grid = ref(null);
@@ -140,11 +142,17 @@ export default {
     function clear() {
       problem.value = "";
       where.value = [];
+      order.value = "";
+    }
+    function again() {
+      problem.value = "";
+      fresh();
+      grid.value?.again();
     }
 
     // ---- what can be filtered and sorted by
     const sortable = computed(() => Object.entries(about.value.columns).filter(([, kind]) => kind !== "list").map(([name]) => name).filter((name) => !["id", "file", "parent"].includes(name)));
-    const shownFacets = computed(() => [...clusters.value.map((each) => each.column), ...sortable.value.filter((name) => KNOWN.test(name) && !isGroup(name)), ...extra.value]);
+    const shownFacets = computed(() => [...clusters.value.map((each) => each.column), ...sortable.value.filter((name) => KNOWN.test(name) && !isGroup(name)), ...extra.value.filter((name) => sortable.value.includes(name) && !KNOWN.test(name) && !isGroup(name))]);
     const others = computed(() => sortable.value.filter((name) => name !== "name" && !shownFacets.value.includes(name)));
     function more(event) {
       if (event.target.value) extra.value = [...extra.value, event.target.value];
@@ -158,8 +166,9 @@ export default {
         const rest = where.value.filter((each) => !new RegExp(`^${name}(!=|<=|>=|=|<|>|~)`).test(each));
         try {
           return { name, ...(await get(`/columns/${name}`, { where: rest })) };
-        } catch {
-          return null; // a column that has gone since, or a condition that the grid tells of
+        } catch (error) {
+          // no answer: what was counted stays; else a column that has gone, or a condition that the grid tells of
+          return error.status === 0 ? facets.value.find((each) => each.name === name) : null;
         }
       }));
       if (mine === facetTurn) facets.value = made.filter((each) => each && (each.distinct > 1 || (each.distinct && each.without) || extra.value.includes(each.name) || valuesOf(each.name)));
@@ -178,9 +187,9 @@ export default {
         problem.value = error.message;
       }
     }
-    async function rename(each, event) {
+    async function rename(each, name) {
       try {
-        await send("PUT", `/clusters/${clustering.value.column}/${each.group}`, { name: event.target.value.trim() });
+        await send("PUT", `/clusters/${clustering.value.column}/${each.group}`, { name: name.trim() });
         clusters.value = await get("/clusters");
       } catch (error) {
         problem.value = error.message;
@@ -194,16 +203,26 @@ export default {
     watch([where, order, down, extra], () => {
       const said = new URLSearchParams(where.value.map((each) => ["where", each]));
       if (sort.value) said.set("sort", sort.value);
-      history.replaceState(null, "", said.size ? `/?${said}` : "/");
+      const address = said.size ? `/?${said}` : "/";
+      if (address !== location.pathname + location.search) history.pushState(null, "", address); // back goes back
       problem.value = "";
       count_();
     });
+    watch(where, () => only([])); // what is chosen is what is seen
+    function back() {
+      const query = new URLSearchParams(location.search);
+      where.value = query.getAll("where");
+      order.value = (query.get("sort") ?? "").replace(/^-/, "");
+      down.value = (query.get("sort") ?? "").startsWith("-");
+    }
+    onMounted(() => addEventListener("popstate", back));
+    onBeforeUnmount(() => removeEventListener("popstate", back));
     watch(size, () => localStorage.setItem("imagier.side", size.value));
     onMounted(fresh);
 
     return {
       about, ready, where, sort, order, down, size, total, problem, side, failed, facets, chosen, clustering, groups, grid, text, sortable, others, selection,
-      SIDES, count, words, said, thumbnail, groupColour, isGroup, isRange, groupName, valueName, has, toggle, range, some, clear, more, heights, rename, open, labelled, choose,
+      SIDES, count, words, said, thumbnail, groupColour, isGroup, isRange, groupName, valueName, has, toggle, range, some, clear, again, more, heights, rename, open, labelled, choose,
     };
   },
 };

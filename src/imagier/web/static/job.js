@@ -14,7 +14,7 @@ export default {
         <strong class="grows" style="overflow-wrap: anywhere">{{ job.title }}</strong><span class="faint">{{ when }}<template v-if="job.author"> · {{ job.author }}</template></span></div>
       <template v-if="job.progress && job.state === 'running'"><progress :value="job.progress.total ? job.progress.done : undefined" :max="job.progress.total || 1" style="width: 100%" :aria-label="job.progress.what"></progress>
         <p class="faint" aria-live="off">{{ told }}</p></template>
-      <p v-if="job.stopping" class="faint">It was told to stop: what was done is kept.</p>
+      <p v-if="job.stopping && open_" class="faint">It was told to stop: what was done is kept.</p>
       <p v-if="job.reason" :class="job.state === 'failed' ? 'problem' : 'faint'">{{ job.reason }}</p>
       <div class="row-of"><button v-if="open_" class="btn" @click="act('stop')" :disabled="job.stopping">Stop</button>
         <button v-else-if="job.state !== 'done'" class="btn" @click="act('resume')">Go on</button>

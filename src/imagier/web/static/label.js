@@ -4,6 +4,7 @@ import { count, get, said, send, url, words } from "/static/api.js";
 import Grid from "/static/grid.js";
 import Job from "/static/job.js";
 import Labelling, { author } from "/static/labelling.js";
+import { only } from "/static/selection.js";
 
 const WAYS = [["head", "a head on the embedding: seconds"], ["finetune", "a network, from one that has learnt: minutes to hours"], ["scratch", "a network, from nothing"], ["segmenter", "a segmenter, from corrected masks"]];
 const MEASURES = [["accuracy", "Accuracy"], ["balanced_accuracy", "Balanced accuracy"], ["f1", "F1"], ["auroc", "AUROC"], ["ece", "Calibration error"], ["coverage", "Sets that hold the truth"]];
@@ -23,7 +24,7 @@ export default {
         <label class="labelled">What <select class="field" v-model="way"><option v-for="[name, title] in WAYS" :value="name">{{ title }}</option></select></label>
         <label v-if="way !== 'segmenter'" class="labelled">From <select class="field" v-model="column"><option v-for="name in columns" :value="name">{{ words(name) }}</option></select></label>
         <label v-if="way !== 'head'" class="labelled">Epochs <input class="field" type="number" min="1" max="1000" v-model.number="epochs" style="width: 9ch" placeholder="as set"></label>
-        <label class="labelled">Name <input class="field" v-model="name" pattern="[A-Za-z0-9][A-Za-z0-9_\\-]*" maxlength="64" required></label>
+        <label class="labelled">Name <input class="field" v-model="name" pattern="[A-Za-z0-9][A-Za-z0-9_\\-]*" maxlength="64" required title="Letters, digits, - and _, a letter or digit first"></label>
         <button class="btn first" style="align-self: end" :disabled="open_">Train</button></form>
         <p v-if="problem" class="problem" role="alert">{{ problem }}</p></section>
       <Job v-if="job" :job="job" @changed="follow" @problem="problem = $event" />
@@ -33,7 +34,7 @@ export default {
           <label class="row-of faint">on <select class="field" v-model="part" aria-label="Judged on"><option value="test">test items, which it has not seen</option><option value="val">validation items</option><option value="">all labelled items</option></select></label></div>
         <p v-if="judging" class="faint" aria-live="polite">Judging…</p><p v-else-if="judgedProblem" class="faint" role="note">{{ judgedProblem }}</p>
         <template v-else-if="judged"><ul class="figures"><li v-for="[name, title] in MEASURES.filter(([name]) => judged.measures[name]?.mean !== null && judged.measures[name])"><b>{{ judged.measures[name].mean.toFixed(3) }}</b> {{ title }}<span class="faint" v-if="judged.measures[name].ci95[0] !== null"> ({{ judged.measures[name].ci95[0].toFixed(2) }} to {{ judged.measures[name].ci95[1].toFixed(2) }})</span></li></ul>
-          <p class="faint">{{ count(judged.images, 'item') }}. In brackets: where the figure lies with 95 % certainty.</p>
+          <p class="faint">{{ count(judged.images, 'item') }}<template v-if="judged.left">, and {{ judged.left }} left out whose label it does not know: train again to have it learnt</template>. In brackets: where the figure lies with 95 % certainty.</p>
           <div style="overflow-x: auto"><table class="confusion" aria-label="Confusion"><caption>True label by row, what it said by column</caption><thead><tr><td></td><th scope="col" v-for="label in judged.labels">{{ label }}</th></tr></thead>
             <tbody><tr v-for="(row, at) in judged.confusion"><th scope="row">{{ judged.labels[at] }}</th><td v-for="(n, to) in row" :class="{ right: at === to && n, wrong: at !== to && n }">{{ n || '·' }}</td></tr></tbody></table></div></template>
         <div class="row-of" style="margin-top: .8rem"><button class="btn first" @click="use" :disabled="open_ || !model">Put it to use: tell what every item is</button><button class="btn" @click="next" :disabled="!model || asking">What to label next</button></div></section>
@@ -136,6 +137,7 @@ export default {
     async function next() {
       asking.value = true;
       const found = await guarded(() => get("/suggestions", { model: model.value, labels: "label_user", n: 60 }));
+      only([]); // what is labelled from here on are these
       if (found) suggested.value = found.map((each) => each.id);
       asking.value = false;
     }
@@ -145,6 +147,14 @@ export default {
     }
     watch([model, part, column], judge);
     onMounted(fresh);
+    // What was begun here before the page was loaded anew.
+    onMounted(() => guarded(async () => {
+      const going = (await get("/jobs")).jobs.find((each) => ["train", "classify"].includes(each.kind) && ["waiting", "running"].includes(each.state));
+      if (going) {
+        job.value = going;
+        follow(going.kind === 'train' ? trained : fresh);
+      }
+    }));
     onBeforeUnmount(() => clearTimeout(timer));
     return { counts, masks, acts, columns, way, column, epochs, name, job, segmenter, heads, model, part, judged, judging, judgedProblem, suggested, asking, problem, grid, open_, WAYS, MEASURES, open, shown, tell, train, use, next, labelled, follow, count, said, url, words };
   },

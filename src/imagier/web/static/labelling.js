@@ -1,6 +1,7 @@
 // What can be done with the items that are chosen: label them, take that back, look at them alone.
 import { computed, onBeforeUnmount, onMounted, ref } from "vue";
 import { count, get, send } from "/static/api.js";
+import Held from "/static/held.js";
 import { only, selection } from "/static/selection.js";
 
 const AUTHOR = "imagier.author";
@@ -8,6 +9,7 @@ const AUTHOR = "imagier.author";
 export const author = () => localStorage.getItem(AUTHOR) || "me";
 
 export default {
+  components: { Held },
   emits: ["changed"],
   template: `
     <div class="chosen-bar" v-if="selection.size || told" role="region" aria-label="Selection">
@@ -24,7 +26,7 @@ export default {
       <span v-if="selection.size && told" class="faint" aria-live="polite">{{ told }}</span>
       <button class="btn" @click="undo" :disabled="busy" title="Key u">Undo</button>
       <button v-if="selection.size" class="btn" @click="clear" title="Escape">Clear selection</button>
-      <label class="row-of faint">by <input class="field" style="width: 8ch" :value="name" maxlength="80" @change="sign" aria-label="Your name, which stands with each label"></label>
+      <label class="row-of faint">by <Held class="field" style="width: 8ch" :value="name" maxlength="80" @given="sign" aria-label="Your name, which stands with each label" /></label>
       <p v-if="problem" class="problem" role="alert">{{ problem }}</p>
     </div>`,
   setup(_, { emit }) {
@@ -62,8 +64,8 @@ export default {
       only([]);
       told.value = "";
     }
-    function sign(event) {
-      localStorage.setItem(AUTHOR, event.target.value.trim());
+    function sign(given) {
+      localStorage.setItem(AUTHOR, given.trim());
       name.value = author();
     }
     function key(event) {

@@ -55,7 +55,7 @@ export default {
         <div class="mapped-legend" v-if="legend.kinds" role="group" :aria-label="'Values of ' + words(by)">
           <button class="chip" v-for="each in legend.kinds" :aria-pressed="!hidden.has(each.value)" @click="hide(each.value)" :title="hidden.has(each.value) ? 'Show' : 'Hide'" :class="{ off: hidden.has(each.value) }"><i :style="{ background: each.colour }"></i>{{ each.said }} <span class="faint">{{ said(each.count) }}</span></button></div>
         <div class="mapped-legend" v-else-if="legend.low !== undefined"><span>{{ said(legend.low) }}</span><span class="mapped-ramp" aria-hidden="true" :style="{ background: 'linear-gradient(90deg,' + RAMP.join() + ')' }"></span><span>{{ said(legend.high) }}</span></div>
-        <p class="faint mapped-note">{{ note }}</p>
+        <p class="faint mapped-note">{{ note }}</p><p v-if="said_" class="problem" role="alert">{{ said_ }}</p>
       </div>
       <aside class="mapped-side" aria-label="What is selected">
         <template v-if="selection.size"><h2 class="part">{{ count(selection.size, 'item') }}</h2><Grid ref="grid" :ids="ids" :side="104" :columns="by && !isGroup(by) ? [by] : []" :group="isGroup(by) ? by : ''" @open="open" @problem="problem = $event" label="Selected items" /></template>
@@ -84,6 +84,7 @@ export default {
     const held = ref(null);
     const path = ref([]);
     const fit = ref(0);
+    const said_ = ref(""); // what went wrong beside the map, which stays
     let drawn = null;
     let index = new Map();
 
@@ -263,8 +264,12 @@ export default {
     const open = (row) => location.assign(`/items/${row.id}`);
     async function labelled() {
       grid.value?.again(true);
-      columns.value = (await get("")).columns;
-      if (by.value === "label_user" || by.value.endsWith("label_user")) await paint();
+      try {
+        columns.value = (await get("")).columns;
+        if (by.value === "label_user") await paint();
+      } catch (error) {
+        said_.value = error.message;
+      }
     }
 
     const sized = new ResizeObserver(() => drawn?.draw());
@@ -297,7 +302,15 @@ export default {
       dark.disconnect();
     });
     watch(which, load);
-    watch(by, (now, before) => before !== now && points.value && paint());
+    watch(by, async (now, before) => {
+      if (!points.value) return;
+      try {
+        await paint();
+        said_.value = "";
+      } catch (error) {
+        said_.value = `${error.message} The colours are still those of ${before ? words(before) : "none"}.`;
+      }
+    });
     watch(size, () => {
       drawn.size = size.value;
       drawn.draw();
@@ -311,7 +324,7 @@ export default {
 
     return {
       canvas, stage, grid, maps, which, solid, by, tool, size, problem, points, legend, hidden, hover, held, path, colourable, ids, label, note, selection,
-      RAMP, count, said, words, thumbnail, hide, down, moved, up, wheel, key, home, open, labelled, isGroup,
+      RAMP, count, said, words, thumbnail, hide, down, moved, up, wheel, key, home, open, labelled, isGroup, said_,
     };
   },
 };

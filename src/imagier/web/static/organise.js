@@ -18,7 +18,7 @@ export default {
         <label class="labelled">How <select class="field" v-model="how"><option v-for="[name, title] in HOW" :value="name">{{ title }}</option></select></label>
         <button class="btn first" style="align-self: end" @click="look" :disabled="busy || !by">Plan</button></div>
         <p class="faint">A plan does nothing. The folders come into <code>organised</code>, in the collection's own folder.</p>
-        <p v-if="problem" class="problem" role="alert">{{ problem }}</p></section>
+        <p v-if="problem" class="problem" role="alert">{{ problem }} <template v-if="going">The job “{{ going.title }}” is at work on it: <a href="/jobs">see how far it is</a>.</template></p></section>
       <section v-if="laid" class="panel row-of" aria-label="What is laid out"><span class="grows">{{ count(laid, 'file') }} laid out now.</span><button class="btn danger" @click="undo" :disabled="!!open_">Take all back</button></section>
       <Job v-if="job" :job="job" @changed="follow" @problem="problem = $event" />
       <section v-if="plan" class="panel" aria-label="The plan"><div class="row-of"><h2 class="part grows" aria-live="polite">{{ count(plan.files, 'file') }} into {{ count(plan.folders.length, 'folder') }}<span v-if="plan.left" class="faint"> · {{ plan.left }} left as they are</span></h2>
@@ -52,7 +52,12 @@ export default {
         busy.value = false;
       }
     }
-    const look = () => guarded(async () => (plan.value = await send("POST", "/organise/plan", asked.value)));
+    const going = ref(null); // what stands in the way of a plan
+    const look = () => guarded(async () => {
+      going.value = (await get("/jobs")).jobs.find((each) => each.state === "running") ?? null;
+      plan.value = await send("POST", "/organise/plan", asked.value);
+      going.value = null;
+    });
     const begin = (order) => guarded(async () => {
       job.value = await send("POST", "/jobs", { ...order, author: author() });
       follow();
@@ -76,7 +81,15 @@ export default {
       by.value = columns.value[0] ?? "";
       laid.value = (await get("/organise")).files;
     }));
+    // What was begun here before the page was loaded anew.
+    onMounted(() => guarded(async () => {
+      const going = (await get("/jobs")).jobs.find((each) => ["organise", "undo"].includes(each.kind) && ["waiting", "running"].includes(each.state));
+      if (going) {
+        job.value = going;
+        follow();
+      }
+    }));
     onBeforeUnmount(() => clearTimeout(timer));
-    return { columns, by, then, how, plan, laid, job, problem, busy, sure, open_, HOW, look, apply, undo, follow, count, words, thumbnail, size };
+    return { going, columns, by, then, how, plan, laid, job, problem, busy, sure, open_, HOW, look, apply, undo, follow, count, words, thumbnail, size };
   },
 };

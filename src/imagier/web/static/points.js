@@ -38,6 +38,7 @@ export class Points {
     this.dark = false;
     this.solid = false; // three dimensions
     this.extent = [2, 2, 2];
+    this.radius = 1;
     this.share = 1; // of the points, drawn while they move: so many that it goes smoothly
     this.moved = 0;
     this.last = 0;
@@ -76,6 +77,8 @@ export class Points {
       const axis = at % 3;
       this.places[at] = (places[at] - (low[axis] + high[axis]) / 2) * scale;
     }
+    this.radius = 0.01; // of the ball that holds them all, however they are turned
+    for (let at = 0; at < this.places.length; at += 3) this.radius = Math.max(this.radius, Math.hypot(this.places[at], this.places[at + 1], this.places[at + 2]));
     this.extent = high.map((each, axis) => Math.max((each - low[axis]) * scale, 0.02));
     this.screen = new Float32Array(this.count * 3);
     this.#fill("place", this.places);
@@ -124,10 +127,10 @@ export class Points {
     const [ca, sa, cb, sb] = [Math.cos(this.turn), Math.sin(this.turn), Math.cos(this.tilt), Math.sin(this.tilt)];
     // turned about the upright axis, then tilted, then seen from 3.2 away
     const x = [ca, 0, -sa], y = [sa * sb, cb, ca * sb], z = [sa * cb, -sb, ca * cb];
-    const near = 3.2, made = new Float32Array(16);
+    const near = 3.2, ball = Math.sqrt(1 - (this.radius / near) ** 2) / this.radius, made = new Float32Array(16);
     for (let axis = 0; axis < 3; axis++) {
-      made[axis * 4] = x[axis] * wide * 1.15 - dx * z[axis] / near;
-      made[axis * 4 + 1] = y[axis] * tall * 1.15 - dy * z[axis] / near;
+      made[axis * 4] = x[axis] * wide * ball - dx * z[axis] / near;
+      made[axis * 4 + 1] = y[axis] * tall * ball - dy * z[axis] / near;
       made[axis * 4 + 2] = -z[axis] * 0.3;
       made[axis * 4 + 3] = -z[axis] / near;
     }

@@ -21,7 +21,10 @@ export default {
       dark.value = window.Quasar.Dark.isActive;
       localStorage.setItem("imagier.dark", dark.value ? "yes" : "no");
     };
-    onMounted(() => document.querySelector(".top-bar [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" }));
+    onMounted(() => {
+      const here = document.querySelector(".top-bar [aria-current]");
+      if (here) here.parentElement.scrollLeft = here.offsetLeft - here.parentElement.offsetLeft - here.parentElement.clientWidth / 3;
+    });
     return { dark, turn };
   },
 };

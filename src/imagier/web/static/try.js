@@ -21,7 +21,7 @@ export default {
             <option v-for="each in choices.presets" :value="each.name" :disabled="each.lacks.length > 0">{{ each.name }}: {{ each.what }}</option></select></label>
         </div>
         <fieldset class="facet" v-if="choices.models.length"><legend>Models</legend><div class="row-of">
-          <label class="chip" v-for="each in choices.models" :title="[each.labels.slice(0, 12).join(', '), each.licence].filter(Boolean).join(' · ')"><input type="checkbox" :value="each.name" v-model="chosen.models" :disabled="busy"> {{ each.name }} <span class="faint">{{ each.task }}</span></label></div></fieldset>
+          <label class="chip" v-for="each in choices.models" :title="[each.labels.slice(0, 12).join(', '), each.licence].filter(Boolean).join(' · ')"><input type="checkbox" :value="each.name" v-model="chosen.models" :disabled="busy"> {{ each.name }} <span v-if="each.task !== each.name" class="faint">{{ each.task }}</span></label></div></fieldset>
         <p v-if="missing" class="faint" role="note">{{ missing }}</p>
         <Drop :busy="busy" @files="put" @problem="problem = $event" />
       </section>
@@ -151,7 +151,12 @@ export default {
         choices.value = await get("/models");
         const id = sessionStorage.getItem(KEY);
         if (id) {
-          trial.value = await get(`/trials/${id}`).catch(() => null); // it may have gone since
+          trial.value = await get(`/trials/${id}`).catch((error) => {
+            if (error.status !== 404) throw error;
+            sessionStorage.removeItem(KEY);
+            problem.value = "What you tried has gone: it stays an hour, or until the server ends. Give it again.";
+            return null;
+          });
           if (busy.value) follow();
           else if (trial.value) look();
         }
