@@ -57,7 +57,10 @@ def browser(*flags: str) -> Iterator[Browser]:
 def page(
     opened: Browser, address: str, *, dark: bool = False, phone: bool = False, offline: bool = False
 ) -> Iterator[Page]:
-    """A page in a fresh context. offline: its network will go. What a page says on the console, or cannot load, fails the test."""
+    """A page in a fresh context. What a page says on the console, or cannot load, fails the test.
+
+    offline: its network will go, which the console says too.
+    """
     context = opened.new_context(
         base_url=address,
         viewport=PHONE if phone else WIDE,

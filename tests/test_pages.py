@@ -231,8 +231,7 @@ def test_lasso_label_train_predict_and_undo(look, parts):
     now = {row["name"]: row["label"] for row in parts.read(["name", "label"]).to_pylist()}
     assert sum(now[name] == "is lesions" for name in now if name.startswith("nuts/")) >= 10
     assert now != before
-    look.get_by_role("link", name="Gallery").click()
-    look.get_by_role("button", name="Undo").click()
+    look.get_by_role("button", name="Undo my last").click()
     expect(look.get_by_text("undone: 12 items as before")).to_be_visible()
     retrain(look, "kinds-3")
     again = {row["name"]: row["label"] for row in parts.read(["name", "label"]).to_pylist()}

@@ -5,7 +5,7 @@ import Failed from "/static/failed.js";
 import Grid from "/static/grid.js";
 import Held from "/static/held.js";
 import Labelling from "/static/labelling.js";
-import { choose, only, selection } from "/static/selection.js";
+import { choose, only, seenHere, selection } from "/static/selection.js";
 
 const KNOWN = /^(quality|label|label_folder|label_user|verdict|detection|known|confidence|anomaly|duplicate|depth)$|_(quality|label|verdict|confidence)$/;
 const SIDES = [84, 132, 190, 280];
@@ -218,6 +218,7 @@ export default {
     onMounted(() => addEventListener("popstate", back));
     onBeforeUnmount(() => removeEventListener("popstate", back));
     watch(size, () => localStorage.setItem("imagier.side", size.value));
+    seenHere();
     onMounted(fresh);
 
     return {

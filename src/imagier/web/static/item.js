@@ -7,6 +7,7 @@ import { author } from "/static/labelling.js";
 import Verdict from "/static/verdict.js";
 
 const OWN = new Set(["id", "file", "name", "parent", "box", "page", "label_user", "mask_user", "recommendation", "ranked", "ranked_confidence", "label_set", "contour"]);
+const TOLD = /(^|_)(ranked|ranked_confidence|label_set|recommendation|label|confidence|known|typical|verdict|anomaly|anomaly_typical|bad_probability)$|^(black|white)$/; // said elsewhere on the page
 const VIEWS = [["", "nothing beside it"], ["contrast", "more contrast"], ["clahe", "local contrast (CLAHE)"], ["denoise", "noise taken out"], ["upscale", "enlarged"]];
 const SIDE = 1400;
 
@@ -66,7 +67,7 @@ export default {
     const known = ref([]);
     const viewTitle = computed(() => VIEWS.find(([name]) => name === view.value)[1]);
     const over = computed(() => layers.filter((each) => each.on).map((each) => ({ src: url(`${props.base}/items/${props.id}/layers/${each.column}`, { side: SIDE, v: each.v }), opacity: opacity.value })));
-    const facts = computed(() => Object.entries(item.value).filter(([name, value]) => !OWN.has(name) && value !== null && value !== "" && !(Array.isArray(value) && !value.length) && !/_(ranked|ranked_confidence|label_set|recommendation)$/.test(name)));
+    const facts = computed(() => Object.entries(item.value).filter(([name, value]) => !OWN.has(name) && value !== null && value !== "" && !(Array.isArray(value) && !value.length) && !TOLD.test(name)));
     const open = (row) => location.assign(`/items/${row.id}`);
 
     // The list that it was opened from, as far as it was loaded.

@@ -3,7 +3,7 @@ import { computed, nextTick, onBeforeUnmount, onMounted, ref, watch } from "vue"
 import { count, get, said, send, url, words } from "/static/api.js";
 import Grid from "/static/grid.js";
 import Job from "/static/job.js";
-import Labelling, { author } from "/static/labelling.js";
+import Labelling, { author, undid } from "/static/labelling.js";
 import { only } from "/static/selection.js";
 
 const WAYS = [["head", "a head on the embedding: seconds"], ["finetune", "a network, from one that has learnt: minutes to hours"], ["scratch", "a network, from nothing"], ["segmenter", "a segmenter, from corrected masks"]];
@@ -18,6 +18,7 @@ export default {
         <p v-if="!Object.keys(counts).length" class="faint">None yet. Select items in the <a href="/">gallery</a> or by a lasso on the <a href="/map">map</a>, and give them a label.</p>
         <div class="row-of"><a class="chip" v-for="(items, label) in counts" :href="shown(label)">{{ label }} <span class="faint">{{ said(items) }}</span></a></div>
         <p v-if="masks" class="faint">{{ count(masks, 'corrected mask') }}.</p>
+        <div class="row-of"><button class="btn" @click="undo">Undo my last</button><span class="faint" aria-live="polite">{{ undone }}</span></div>
         <details @toggle="$event.target.open && tell()"><summary>Who said what, and when</summary><table class="told"><thead><tr><th scope="col">When</th><th scope="col">Who</th><th scope="col">What</th></tr></thead><tbody>
           <tr v-for="each in acts"><td>{{ each.made.slice(0, 19).replace('T', ' ') }}</td><td>{{ each.author }}</td><td>{{ each.said }}</td></tr></tbody></table></details></section>
       <section class="panel" aria-label="Train"><h2 class="part">Train</h2><form class="row-of" @submit.prevent="train">
@@ -86,6 +87,11 @@ export default {
       });
     }
     const shown = (label) => `/?where=${encodeURIComponent(`label_user=${label.replaceAll("|", "\\|")}`)}`;
+    const undone = ref("");
+    const undo = () => guarded(async () => {
+      undone.value = undid(await send("POST", "/labels/undo", { author: author() }));
+      labelled();
+    });
     const tell = () => guarded(async () => {
       const { rows } = await get("/labels", { limit: 1000 });
       const made = new Map();
@@ -156,6 +162,6 @@ export default {
       }
     }));
     onBeforeUnmount(() => clearTimeout(timer));
-    return { counts, masks, acts, columns, way, column, epochs, name, job, segmenter, heads, model, part, judged, judging, judgedProblem, suggested, asking, problem, grid, open_, WAYS, MEASURES, open, shown, tell, train, use, next, labelled, follow, count, said, url, words };
+    return { counts, masks, acts, columns, way, column, epochs, name, job, segmenter, heads, model, part, judged, judging, judgedProblem, suggested, asking, problem, grid, open_, WAYS, MEASURES, open, shown, undo, undone, tell, train, use, next, labelled, follow, count, said, url, words };
   },
 };

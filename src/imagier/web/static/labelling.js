@@ -8,6 +8,13 @@ const AUTHOR = "imagier.author";
 
 export const author = () => localStorage.getItem(AUTHOR) || "me";
 
+// What came of an undo.
+export function undid(made) {
+  if (!made) return "nothing to undo";
+  const left = made.left.length ? `, ${made.left.length} left: something else was said of them since` : "";
+  return `undone: ${count(made.items, "item")} as before${left}`;
+}
+
 export default {
   components: { Held },
   emits: ["changed"],
@@ -59,7 +66,7 @@ export default {
       act(() => send("POST", "/labels", { items, label: value, author: author() }),
         () => (value === null ? `${count(items.length, "label")} removed` : `${count(items.length, "item")} labelled ${value}`));
     }
-    const undo = () => act(() => send("POST", "/labels/undo", { author: author() }), (made) => (made ? `undone: ${count(made.items, "item")} as before${made.left.length ? `, ${made.left.length} left: something else was said of them since` : ""}` : "nothing to undo"));
+    const undo = () => act(() => send("POST", "/labels/undo", { author: author() }), undid);
     function clear() {
       only([]);
       told.value = "";

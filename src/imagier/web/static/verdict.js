@@ -17,7 +17,7 @@ export default {
       <p class="told-big">{{ each.label }} <span class="faint">{{ (100 * each.confidence).toFixed(1) }} %</span></p>
       <p v-if="each.known === false" class="told-unlike" role="note"><strong>None of the above, likely.</strong> It is unlike what the classifier has learnt from<template v-if="each.typical !== undefined && each.typical !== null">: {{ (100 * each.typical).toFixed(1) }} % of known images are as strange</template>. Do not rely on the label.</p>
       <Bars v-if="each.ranked" :labels="each.ranked" :shares="each.shares" :set="each.set" />
-      <p v-if="each.set" class="faint">The true label is, as promised at training, one of: <strong>{{ each.set.join(', ') || 'none' }}</strong></p>
+      <p v-if="each.set" class="faint">Prediction set: <strong>{{ each.set.join(', ') || 'none' }}</strong>. Such sets hold the true label in 90 % of images like those it was calibrated on, unless another level was set.</p>
       <p v-if="each.recommendation" class="told-do"><strong>What to do.</strong> {{ each.recommendation }}</p>
     </section>
     <section v-for="each in verdicts" class="panel" aria-label="Inspection">
