@@ -25,6 +25,7 @@ from test_pages import around, heading, tiles
 
 from imagier import images, labels, samples
 from imagier.collection import Collection
+from imagier.models import about
 from imagier.models.model import read_model
 from imagier.workflows import _corrected, browse
 from imagier.workflows.run import run
@@ -381,7 +382,8 @@ def test_a_lesion_is_dropped_seen_told_and_given_out(chromium: Browser, at_lesio
         assert on_screen["do"].endswith(lesion["recommendation"])
         assert on_screen["area"] == f"{said(lesion['area_px2'])} px²"
         bars = [f"{100 * share:.1f} %" for share in lesion["ranked_confidence"]]
-        assert on_screen["bars"] == list(zip(lesion["ranked"], bars, strict=True))
+        titles = [about.read("skin-lesions")[0].labels[label].title for label in lesion["ranked"]]
+        assert on_screen["bars"] == list(zip(titles, bars, strict=True))
         np.testing.assert_array_equal(on_screen["mask"], images.decode(masks[Path(name).stem]).image > 0)
         line = next(each for each in rows if each["id"] == lesion["id"])
         assert line["label"] == lesion["label"]
@@ -404,7 +406,10 @@ def told(page: Page, name: str) -> dict:
     expect(layer).to_have_css("opacity", "0.5")
     expect(article.locator("figcaption").nth(1)).to_have_text("Objects")
     what = article.get_by_role("region", name="Classification")
-    label, confidence = re.fullmatch(r"(\S+) ([\d.]+ %)", what.locator(".told-big").inner_text().strip()).groups()
+    told = re.fullmatch(r"(.+) (\S+) ([\d.]+ %)", what.locator(".told-big").inner_text().strip())
+    title, label, confidence = told.groups()
+    titles = about.read("skin-lesions")[0].labels
+    assert title == titles[label].title  # in words, and the label that files bear
     article.get_by_role("region", name="Measures").get_by_role("row").last.scroll_into_view_if_needed()
     expect(layer).to_be_in_viewport()  # the picture stays beside what is told of it
     bars = what.get_by_role("list", name="Probabilities").get_by_role("listitem")
@@ -412,7 +417,7 @@ def told(page: Page, name: str) -> dict:
     return {
         "label": label,
         "confidence": confidence,
-        "set": what.get_by_text("as promised at training").locator("strong").inner_text(),
+        "set": what.get_by_text("Prediction set").locator("strong").inner_text(),
         "do": what.locator(".told-do").inner_text(),
         "area": row(article.get_by_role("region", name="Measures"), "area"),
         "bars": [

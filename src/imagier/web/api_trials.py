@@ -105,6 +105,7 @@ class ModelTold(BaseModel):
     name: str = Field(examples=["nuclei"])
     task: str = Field(examples=["segment"])
     labels: list[str] = Field(examples=[["nucleus"]])
+    titles: dict[str, str] = Field(description="Of labels, for a person.", examples=[{"nv": "Melanocytic nevus"}])
     licence: str = Field(examples=["Apache-2.0"])
     notice: str = Field(description="What must stand beside what it says.", examples=[""])
 
@@ -127,9 +128,16 @@ def router(browser: Browser, trials: Trials, *, start: Callable[[Sequence[str]],
         told = []
         for name, model in trials.models().items():
             card, texts = model.card, about.of_model(model)
-            notice = texts.notice if texts is not None else ""
+            said = texts.labels if texts is not None else {}
             told.append(
-                ModelTold(name=name, task=card.task, labels=list(card.labels), licence=card.licence, notice=notice)
+                ModelTold(
+                    name=name,
+                    task=card.task,
+                    labels=list(card.labels),
+                    titles={label: said[label].title for label in card.labels if label in said and said[label].title},
+                    licence=card.licence,
+                    notice=texts.notice if texts is not None else "",
+                )
             )
         return Choices(presets=[PresetTold(**each) for each in trials.presets()], models=told)
 

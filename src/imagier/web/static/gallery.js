@@ -5,7 +5,7 @@ import Failed from "/static/failed.js";
 import Grid from "/static/grid.js";
 import Held from "/static/held.js";
 import Labelling from "/static/labelling.js";
-import { choose, only, seenHere, selection } from "/static/selection.js";
+import { only, seenHere } from "/static/selection.js";
 
 const KNOWN = /^(quality|label|label_folder|label_user|verdict|detection|known|confidence|anomaly|duplicate|depth)$|_(quality|label|verdict|confidence)$/;
 const SIDES = [84, 132, 190, 280];
@@ -40,6 +40,7 @@ export default {
               <span :title="valueName(facet.name, each.value)">{{ valueName(facet.name, each.value) }}</span><span>{{ said(each.count) }}</span></label>
             <label v-if="facet.without"><input type="checkbox" :checked="has(facet.name, '')" @change="toggle(facet.name, '')"><i></i>
               <span><em>none</em></span><span>{{ said(facet.without) }}</span></label>
+            <p v-if="facet.distinct > facet.values.length" class="faint">{{ facet.values.length ? 'The ' + facet.values.length + ' most frequent of ' + said(facet.distinct) : said(facet.distinct) + ' values: too many to list' }}</p>
           </div>
         </fieldset>
         <label class="labelled" style="margin-top: .8rem">Filter by another column
@@ -222,8 +223,8 @@ export default {
     onMounted(fresh);
 
     return {
-      about, ready, where, sort, order, down, size, total, problem, side, failed, facets, chosen, clustering, groups, grid, text, sortable, others, selection,
-      SIDES, count, words, said, thumbnail, groupColour, isGroup, isRange, groupName, valueName, has, toggle, range, some, clear, again, more, heights, rename, open, labelled, choose,
+      about, ready, where, sort, order, down, size, total, problem, side, failed, facets, chosen, clustering, groups, grid, text, sortable, others,
+      SIDES, count, words, said, thumbnail, groupColour, isGroup, isRange, groupName, valueName, has, toggle, range, some, clear, again, more, heights, rename, open, labelled,
     };
   },
 };

@@ -41,7 +41,7 @@ export default {
           <form class="row-of" @submit.prevent="assign(label.trim() || null)"><input class="field grows" v-model="label" aria-label="Label" placeholder="none" maxlength="200" list="labels-known">
             <datalist id="labels-known"><option v-for="each in known" :value="each"></option></datalist><button class="btn first">Save</button></form>
           <p class="faint" aria-live="polite">{{ saved }}</p></section>
-        <Verdict :item="item" />
+        <Verdict :item="item" :titles="titles" />
         <section class="panel" aria-label="Measures"><h2 class="part">What is known of it</h2>
           <table class="told"><tbody><tr v-for="[name, value] in facts"><th scope="row">{{ words(name) }}</th><td class="number">{{ said(value) }}</td></tr></tbody></table></section>
         <section class="panel" aria-label="Provenance"><h2 class="part">How it came about</h2>
@@ -65,6 +65,7 @@ export default {
     const label = ref("");
     const saved = ref("");
     const known = ref([]);
+    const titles = ref({});
     const viewTitle = computed(() => VIEWS.find(([name]) => name === view.value)[1]);
     const over = computed(() => layers.filter((each) => each.on).map((each) => ({ src: url(`${props.base}/items/${props.id}/layers/${each.column}`, { side: SIDE, v: each.v }), opacity: opacity.value })));
     const facts = computed(() => Object.entries(item.value).filter(([name, value]) => !OWN.has(name) && value !== null && value !== "" && !(Array.isArray(value) && !value.length) && !TOLD.test(name)));
@@ -111,11 +112,12 @@ export default {
         const found = await get(`${props.base}/items/${props.id}/layers`);
         layers.push(...found.map((each, at) => ({ ...each, on: at === found.length - 1, v: item.value.mask_user?.slice(0, 8) })));
       }, say);
+      if (item.value.ranked) quietly(async () => (titles.value = Object.assign({}, ...(await get("/models")).models.map((each) => each.titles))), say);
       quietly(async () => (receipts.value = await get("/receipts")), say);
       quietly(async () => (known.value = Object.keys(await get("/labels/counts"))), say);
       if (!item.value.parent) quietly(async () => (regions.value = await get("/items", { where: `parent=${props.id}`, limit: 0 })), say);
       quietly(async () => (near.value = (await get(`/items/${props.id}/similar`, { n: 12 })).hits.filter((hit) => hit.id !== props.id)), (error) => (nearSaid.value = error.message));
     });
-    return { item, beside, layers, receipts, near, nearSaid, regions, problem, view, opacity, label, saved, known, viewTitle, over, facts, VIEWS, open, assign, url, said, words, count, thumbnail };
+    return { item, titles, beside, layers, receipts, near, nearSaid, regions, problem, view, opacity, label, saved, known, viewTitle, over, facts, VIEWS, open, assign, url, said, words, count, thumbnail };
   },
 };

@@ -42,7 +42,7 @@ export default {
               <div v-else class="sides"><figure><img :src="picture(image.items[0])" :alt="image.name"><figcaption>as sent</figcaption></figure>
                 <figure><div class="laid"><img :src="picture(image.items[0])" alt=""><img v-for="each in layers(image)" :src="each.src" alt="" :style="{ opacity }"></div><figcaption>{{ layers(image).map((each) => each.title).join(', ') }}</figcaption></figure></div>
               <label v-if="layers(image).length" class="row-of faint">Opacity <input type="range" min="0.05" max="1" step="0.05" v-model.number="opacity" aria-label="Opacity of masks"></label></div>
-            <div class="tried-told"><Verdict v-for="item in told(image)" :item="item" :key="item.id" />
+            <div class="tried-told"><Verdict v-for="item in told(image)" :item="item" :titles="titles" :key="item.id" />
               <section class="panel" v-if="measures(image).length" aria-label="Measures"><h2 class="part">Measured</h2><table class="told"><tbody><tr v-for="[name, value, unit] in measures(image)"><th scope="row">{{ name }}</th><td class="number">{{ said(value) }} {{ unit }}</td></tr></tbody></table></section></div></div>
             <details v-if="image.items.length > 2"><summary>{{ count(image.items.length - 1, 'region') }}</summary><div class="strip"><figure v-for="item in image.items.slice(1, 61)"><img :src="thumbnail(item.id, '/trials/' + trial.id)" :alt="item.label ?? item.detection ?? 'region'" loading="lazy"><figcaption>{{ item.label ?? item.verdict ?? item.detection }} <b v-if="item.confidence">{{ (100 * item.confidence).toFixed(0) }} %</b></figcaption></figure></div>
               <p v-if="image.items.length > 61" class="faint">The first 60; all are in the ZIP.</p></details></template>
@@ -61,6 +61,7 @@ export default {
     const busy = computed(() => ["waiting", "running"].includes(trial.value?.state));
     const result = computed(() => (trial.value?.state === "done" ? trial.value.result : null));
     const failed = computed(() => result.value?.images.filter((each) => each.outcome === "failed").length ?? 0);
+    const titles = computed(() => Object.assign({}, ...choices.value.models.map((each) => each.titles)));
     const missing = computed(() => {
       const preset = choices.value.presets.find((each) => each.name === chosen.preset);
       const tasks = choices.value.models.filter((each) => chosen.models.includes(each.name)).map((each) => each.task);
@@ -165,6 +166,6 @@ export default {
       }
     });
     onBeforeUnmount(() => clearTimeout(timer));
-    return { choices, chosen, trial, problem, kept, opacity, busy, result, failed, missing, put, keep, forget, layers, picture, told, measures, count, said, words, url, thumbnail };
+    return { titles, choices, chosen, trial, problem, kept, opacity, busy, result, failed, missing, put, keep, forget, layers, picture, told, measures, count, said, words, url, thumbnail };
   },
 };

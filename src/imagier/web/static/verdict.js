@@ -10,13 +10,13 @@ function prefixes(item, column) {
 
 export default {
   components: { Bars },
-  props: { item: Object },
+  props: { item: Object, titles: { type: Object, default: () => ({}) } }, // titles: of labels, for a person
   template: `
     <section v-for="each in labels" class="panel told-label" aria-label="Classification">
       <h2 class="part">{{ each.title }}</h2>
-      <p class="told-big">{{ each.label }} <span class="faint">{{ (100 * each.confidence).toFixed(1) }} %</span></p>
+      <p class="told-big"><template v-if="titles[each.label]">{{ titles[each.label] }} <span class="faint">{{ each.label }}</span></template><template v-else>{{ each.label }}</template> <span class="faint">{{ (100 * each.confidence).toFixed(1) }} %</span></p>
       <p v-if="each.known === false" class="told-unlike" role="note"><strong>None of the above, likely.</strong> It is unlike what the classifier has learnt from<template v-if="each.typical !== undefined && each.typical !== null">: {{ (100 * each.typical).toFixed(1) }} % of known images are as strange</template>. Do not rely on the label.</p>
-      <Bars v-if="each.ranked" :labels="each.ranked" :shares="each.shares" :set="each.set" />
+      <Bars v-if="each.ranked" :labels="each.ranked" :shares="each.shares" :set="each.set" :titles="titles" />
       <p v-if="each.set" class="faint">Prediction set: <strong>{{ each.set.join(', ') || 'none' }}</strong>. Such sets hold the true label in 90 % of images like those it was calibrated on, unless another level was set.</p>
       <p v-if="each.recommendation" class="told-do"><strong>What to do.</strong> {{ each.recommendation }}</p>
     </section>
