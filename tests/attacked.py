@@ -9,14 +9,19 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import drawn
+import pytest
+from fastapi.testclient import TestClient
 from PIL import Image as Pillow
 
 from imagier import images
 from imagier.collection import Collection
+from imagier.web import make_app
+from imagier.workflows.jobs import Jobs
 from imagier.workflows.run import run
 
 HOME = "http://127.0.0.1"
@@ -39,6 +44,15 @@ def collection(folder: Path) -> Collection:
     (folder / "secret.txt").write_text(SECRET)
     drawn.save(folder / "secret.png", drawn.plain((7, 43, 1)))
     return run(pictures, into=folder / "out", pipeline=STEPS, report=False, threads=1)
+
+
+@contextmanager
+def alive(served: Collection) -> Iterator[TestClient]:
+    """The app as it lives, but for one thing: what is put in line is never begun."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Jobs, "_look", lambda _: None)
+        with TestClient(make_app(served), base_url=HOME, raise_server_exceptions=False) as made:
+            yield made
 
 
 def png(seed: int = 0) -> bytes:

@@ -15,14 +15,12 @@ import attacked
 import drawn
 import numpy as np
 import pytest
-from attacked import HOME, SCRIPT, SECRET, clean, outside, png, zipped
+from attacked import SCRIPT, SECRET, clean, outside, png, zipped
 from fastapi.testclient import TestClient
 from PIL import Image as Pillow
 
 from imagier import images
 from imagier.collection import Collection
-from imagier.web import make_app
-from imagier.workflows.jobs import Jobs
 
 LONG = 30
 """Seconds in which whatever is sent must be refused, or done."""
@@ -41,11 +39,8 @@ def folder(collection) -> Path:
 
 @pytest.fixture(scope="module")
 def client(collection) -> Iterator[TestClient]:
-    """The app as it lives, but for one thing: what is put in line is never begun."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Jobs, "_look", lambda _: None)
-        with TestClient(make_app(collection), base_url=HOME, raise_server_exceptions=False) as made:
-            yield made
+    with attacked.alive(collection) as made:
+        yield made
 
 
 @pytest.fixture(autouse=True)

@@ -25,7 +25,6 @@ from websockets.sync.client import ClientConnection, connect
 from imagier.collection import Collection
 from imagier.web import make_app
 from imagier.web.guard import COOKIE, cookie_of
-from imagier.workflows.jobs import Jobs
 
 TOKEN = "quite a long token"
 SOCKET = "/_nicegui_ws/socket.io/?EIO=4&transport=websocket"
@@ -46,11 +45,8 @@ def folder(collection) -> Path:
 
 @pytest.fixture(scope="module")
 def client(collection) -> Iterator[TestClient]:
-    """The app as it lives, but for one thing: what is put in line is never begun."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Jobs, "_look", lambda _: None)
-        with TestClient(make_app(collection), base_url=HOME, raise_server_exceptions=False) as made:
-            yield made
+    with attacked.alive(collection) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

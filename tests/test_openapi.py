@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import attacked
 import drawn
 import pytest
 import requests
@@ -26,7 +27,6 @@ from schemathesis.specs.openapi.checks import (
 from imagier import images
 from imagier.collection import Collection
 from imagier.web import make_app, pages
-from imagier.workflows.jobs import Jobs
 from imagier.workflows.run import run
 
 HOME = "http://127.0.0.1"
@@ -51,11 +51,8 @@ def collection(tmp_path_factory) -> Collection:
 
 @pytest.fixture(scope="module")
 def client(collection) -> Iterator[TestClient]:
-    """The app as it lives, but for one thing: what is put in line is never begun."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Jobs, "_look", lambda _: None)
-        with TestClient(make_app(collection), base_url=HOME, raise_server_exceptions=False) as made:
-            yield made
+    with attacked.alive(collection) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
