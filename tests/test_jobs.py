@@ -333,7 +333,7 @@ def test_one_server_looks_after_them_and_the_next_takes_over(collection, jobs):
     until(lambda: second.is_watching)
     assert over(second, orders.export(collection, second, to="csv").start(second)).state == "done"
     second.end()
-    with pytest.raises(CollectionError, match="another server"):
+    with pytest.raises(CollectionError, match="nobody looks after the jobs"):
         jobs.start(["doctor"], title="no", kind="run")
 
 
