@@ -12,7 +12,6 @@ import re
 import secrets
 from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["alive", "mount", "views"]
 
 _say = logging.getLogger("imagier.web")
-STATIC = Path(__file__).parents[1] / "static"
 POLICY = (
     "default-src 'none'; script-src 'self' 'nonce-{nonce}' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self'; connect-src 'self'; media-src 'self' blob:; manifest-src 'self'; "
@@ -87,7 +85,7 @@ async def alive() -> AsyncIterator[None]:
 
 def mount(app: FastAPI, served: Served) -> None:
     """Put the pages under `app`, those of this collection."""
-    app.mount("/static", _Static(directory=STATIC))
+    app.mount("/static", _Static(directory=views.STATIC))
     app.include_router(sign_in(served))
     app.router.routes.append(_Pages("/", app=_Own(core.app, served)))
 

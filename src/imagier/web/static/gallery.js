@@ -159,6 +159,9 @@ export default {
       if (event.target.value) extra.value = [...extra.value, event.target.value];
       event.target.value = "";
     }
+    let first;
+    const seen = new Promise((done) => (first = done));
+    watch([total, problem], () => setTimeout(first, 200), { once: true });
     let facetTurn = 0;
     async function count_() {
       const mine = ++facetTurn;
@@ -183,6 +186,7 @@ export default {
         clusters.value = await get("/clusters");
         ready.value = true;
         about.value = await asked;
+        await seen; // pictures first: counts would take their connections
         await count_();
       } catch (error) {
         problem.value = error.message;

@@ -130,10 +130,15 @@ export default {
       fill();
     }
 
+    // At once where one has jumped; while one scrolls on, what is passed by is not asked for.
+    let last = 0;
     function moved() {
       size.top = frame.value.scrollTop;
       clearTimeout(timer);
-      timer = setTimeout(fill, 50);
+      const now = performance.now();
+      if (now - last > 150) nextTick(fill);
+      else timer = setTimeout(fill, 50);
+      last = now;
     }
 
     const watching = new ResizeObserver(() => {
