@@ -26,7 +26,8 @@ from schemathesis.specs.openapi.checks import (
 
 from imagier import images
 from imagier.collection import Collection
-from imagier.web import make_app, pages
+from imagier.web import make_app
+from imagier.web.pages import views
 from imagier.workflows.run import run
 
 HOME = "http://127.0.0.1"
@@ -212,7 +213,7 @@ ASKED = re.compile(r"""\b(?:(get|url)\(|send\("(GET|POST|PUT|DELETE)",\s*)(`[^`]
 
 def calls() -> Iterator[tuple[str, str, str]]:
     """File, method and the path with * for what is put in, of every call whose path starts at the API's root."""
-    for file in sorted(pages.STATIC.glob("*.js")):
+    for file in sorted(views.STATIC.glob("*.js")):
         for plain, method, text in ASKED.findall(file.read_text()):
             literal = re.sub(r"'\s*\+\s*[\w.]+\s*\+\s*'", "*", text).strip("`\"'")
             literal = re.sub(r"'\s*\+.*$", "*", re.sub(r"\$\{[^}]*\}", "*", literal))

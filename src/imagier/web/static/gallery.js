@@ -192,6 +192,14 @@ export default {
         problem.value = error.message;
       }
     }
+    // A run beside this may bring items, and change those that are shown.
+    async function look() {
+      if (document.hidden || problem.value || !ready.value) return;
+      const now = await get("").catch(() => null); // who does something is told that the server is away
+      if (now && (now.version !== about.value.version || (!where.value.length && total.value !== now.items))) labelled();
+    }
+    const looking = setInterval(look, 3000);
+    onBeforeUnmount(() => clearInterval(looking));
     async function rename(each, name) {
       try {
         await send("PUT", `/clusters/${clustering.value.column}/${each.group}`, { name: name.trim() });

@@ -46,6 +46,7 @@ export default {
     const total = ref(0);
     const at = ref(-1);
     let asked = new Map();
+    const came = new Map(); // page -> the turn in which it came
     let turn = 0;
     let timer;
 
@@ -82,7 +83,7 @@ export default {
     });
 
     async function load(number) {
-      if (pages.has(number) || asked.has(number)) return;
+      if (came.get(number) === turn || asked.has(number)) return;
       const mine = turn;
       const stop = new AbortController();
       asked.set(number, stop);
@@ -98,6 +99,7 @@ export default {
         }
         if (mine !== turn) return;
         pages.set(number, found.items);
+        came.set(number, turn);
         if (found.total !== total.value || number === 0) {
           total.value = found.total;
           emit("total", found.total);
@@ -121,7 +123,8 @@ export default {
       turn++;
       for (const stop of asked.values()) stop.abort();
       asked = new Map();
-      pages.clear();
+      const seen = new Set(keep ? shown.value.map((each) => Math.floor(each.at / PAGE)) : []);
+      for (const number of [...pages.keys()]) if (!seen.has(number)) pages.delete(number);
       if (!keep) {
         at.value = -1;
         if (frame.value) frame.value.scrollTop = 0;
