@@ -10,7 +10,7 @@ from fastapi import Path as InPath
 from pydantic import BaseModel, Field
 
 from imagier.types import SettingError, nearest
-from imagier.web.api import MOST_HITS, QUEUE, REFUSALS, ROOT, Count, in_turn
+from imagier.web.api import QUEUE, REFUSALS, ROOT, Count, in_turn
 from imagier.workflows import judge, organise, overview
 from imagier.workflows.browse import LONGEST, Browser
 from imagier.workflows.organise import How
@@ -133,7 +133,7 @@ def router(browser: Browser, trials: Trials) -> APIRouter:
     ) -> list[Suggestion]:
         """Which items to label next, the worthiest first."""
         with in_turn(_turns):
-            found = suggest(collection, model=head(model).folder, n=min(n, MOST_HITS), labelled=labels)
+            found = suggest(collection, model=head(model).folder, n=n, labelled=labels)
         return [Suggestion(id=each.id, told=dict(each.told)) for each in found]
 
     @routes.get("/organise", response_model=Laid)

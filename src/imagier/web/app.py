@@ -81,7 +81,7 @@ def make_app(
     jobs = Jobs(collection.folder / "jobs")
     trials = Trials(Path(tempfile.mkdtemp(prefix="imagier-")), collection=collection, models=models)
     named = tuple(name for name, each in trials.models().items() if any(each is model for model in models))
-    app.state.served = Served(browser, jobs, trials, token, preset, named)
+    app.state.served = Served(browser, jobs, token, preset, named)
     app.state.close = weakref.finalize(app, trials.close)  # also where nobody ran its lifespan
 
     def take_in(words: Sequence[str]) -> str:

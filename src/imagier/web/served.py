@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from imagier.workflows.browse import Browser
 from imagier.workflows.jobs import Jobs
-from imagier.workflows.trial import Trials
 
 
 @dataclass(frozen=True)
@@ -15,7 +14,6 @@ class Served:
 
     browser: Browser
     jobs: Jobs
-    trials: Trials
     token: str | None
     preset: str | None
     """What the page for one's own images begins with."""

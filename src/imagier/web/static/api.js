@@ -50,6 +50,19 @@ export async function send(method, path, body, given, signal) {
   return answer === null || answer.headers.get("content-type") !== "application/json" ? answer : answer.json();
 }
 
+// Does it; what goes wrong is put into the ref `problem`, and while it lasts the ref `busy` is true, where there is one.
+export async function attempt(doing, problem, busy) {
+  problem.value = "";
+  if (busy) busy.value = true;
+  try {
+    return await doing();
+  } catch (error) {
+    problem.value = error.message;
+  } finally {
+    if (busy) busy.value = false;
+  }
+}
+
 export const thumbnail = (id, base = "") => `${ROOT}${base}/items/${id}/thumbnail`;
 
 // ---------------------------------------------------------------- how things are said

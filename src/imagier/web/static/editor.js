@@ -1,6 +1,6 @@
 // The mask editor: a person corrects what a model found, and the next training reads it.
 import { computed, markRaw, onBeforeUnmount, onMounted, reactive, ref, watch } from "vue";
-import { count, get, send } from "/static/api.js";
+import { attempt, count, get, send } from "/static/api.js";
 import { Easel, colourOf } from "/static/easel.js";
 import { author } from "/static/labelling.js";
 import { MOST, Mask } from "/static/mask.js";
@@ -141,17 +141,7 @@ export default {
       for (let at = 0; at < made.length; at++) made[at] = bytes[3 * at] | (bytes[3 * at + 1] << 8);
       return made;
     }
-    async function trying(doing) {
-      busy.value = true;
-      problem.value = "";
-      try {
-        await doing();
-      } catch (error) {
-        problem.value = error.message;
-      } finally {
-        busy.value = false;
-      }
-    }
+    const trying = (doing) => attempt(doing, problem, busy);
     const load = () => trying(async () => {
       const found = await get(path);
       name.value = found.name.split("/").pop();

@@ -18,7 +18,7 @@ export default {
     group: { type: String, default: "" }, // the column whose colour a picture bears
     label: { type: String, default: "Items" },
   },
-  emits: ["total", "open", "problem", "focus"],
+  emits: ["total", "open", "problem"],
   template: `
     <div class="grid" ref="frame" role="listbox" aria-multiselectable="true" :aria-label="label" tabindex="0"
          :aria-activedescendant="at >= 0 && shown.some((s) => s.at === at) ? 'tile-' + at : undefined" @scroll.passive="moved" @keydown="key">
@@ -185,7 +185,6 @@ export default {
         return;
       }
       at.value = each.at;
-      emit("focus", each.row);
       if (event.detail === 1) opened(each.at);
     }
 
@@ -226,7 +225,6 @@ export default {
       else if (top + step.value > wanted + size.height) wanted = top + step.value - size.height;
       const room = Math.max(1, real.value - size.height);
       frame.value.scrollTop = real.value <= TALLEST ? wanted : (wanted / room) * (tall.value - size.height);
-      nextTick(() => row(index) && emit("focus", row(index)));
     }
 
     // All that fit, not only those in sight.
@@ -245,12 +243,11 @@ export default {
     };
     const told = (item) => [item.name, item.label_user && `labelled ${item.label_user}`, ...props.columns.map((name) => `${name} ${said(item[name])}`)]
       .filter(Boolean).join(", ");
-    const current = () => row(at.value);
 
     // What is loaded around a place, for who opens an item and wants to go on to the next.
     const around = (index) => Array.from({ length: 401 }, (_, at) => row(index - 200 + at)?.id).filter(Boolean);
 
-    expose({ again, all, current });
+    expose({ again, all });
     return { frame, shown, tall, wide, total, at, selection, moved, key, click, tick, opened, caption, told, thumbnail, groupColour };
   },
 };

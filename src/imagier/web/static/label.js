@@ -1,6 +1,6 @@
 // Labels: how many there are, a head trained from them, how well it does, and what to label next.
 import { computed, nextTick, onBeforeUnmount, onMounted, ref, watch } from "vue";
-import { count, get, said, send, url, words } from "/static/api.js";
+import { attempt, count, get, said, send, url, words } from "/static/api.js";
 import Grid from "/static/grid.js";
 import Job from "/static/job.js";
 import Labelling, { author, undid } from "/static/labelling.js";
@@ -66,14 +66,7 @@ export default {
     let timer;
     const open_ = computed(() => !!job.value && ["waiting", "running"].includes(job.value.state));
     const open = (row) => location.assign(`/items/${row.id}`);
-    async function guarded(doing, where = problem) {
-      where.value = "";
-      try {
-        return await doing();
-      } catch (error) {
-        where.value = error.message;
-      }
-    }
+    const guarded = (doing, where = problem) => attempt(doing, where);
     async function fresh() {
       await guarded(async () => {
         counts.value = await get("/labels/counts");
@@ -133,11 +126,17 @@ export default {
         now();
       }
     }
+    let judgement = 0;
     async function judge() {
+      const mine = ++judgement; // an earlier one that answers later is of another model or part
       judged.value = null;
       if (!model.value) return;
       judging.value = true;
-      judged.value = (await guarded(() => get(`/models/${model.value}/judged`, { labels: column.value, part: part.value || undefined }), judgedProblem)) ?? null;
+      const why = { value: "" };
+      const found = await guarded(() => get(`/models/${model.value}/judged`, { labels: column.value, part: part.value || undefined }), why);
+      if (mine !== judgement) return;
+      judgedProblem.value = why.value;
+      judged.value = found ?? null;
       judging.value = false;
     }
     async function next() {

@@ -1,6 +1,6 @@
 // Folders: planned and looked at, then made; and all of it taken back.
 import { computed, onBeforeUnmount, onMounted, ref, watch } from "vue";
-import { count, get, send, thumbnail, words } from "/static/api.js";
+import { attempt, count, get, send, thumbnail, words } from "/static/api.js";
 import { author } from "/static/labelling.js";
 import Job from "/static/job.js";
 
@@ -41,17 +41,7 @@ export default {
     let timer;
     const open_ = computed(() => job.value && ["waiting", "running"].includes(job.value.state));
     const asked = computed(() => ({ by: [by.value, then.value].filter(Boolean).join(","), how: how.value }));
-    async function guarded(doing) {
-      problem.value = "";
-      busy.value = true;
-      try {
-        await doing();
-      } catch (error) {
-        problem.value = error.message;
-      } finally {
-        busy.value = false;
-      }
-    }
+    const guarded = (doing) => attempt(doing, problem, busy);
     const going = ref(null); // what stands in the way of a plan
     const look = () => guarded(async () => {
       going.value = (await get("/jobs")).jobs.find((each) => each.state === "running") ?? null;
